@@ -1,0 +1,124 @@
+"""A call: one client request with everything the pipeline must know about it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from xrouter.core.chat import ChatRequest, Usage
+from xrouter.core.deployment import Deployment
+from xrouter.core.ids import ulid
+
+
+class Scope(StrEnum):
+    """What a key may do. `admin` includes the others."""
+
+    MODELS = "models"
+    ADMIN = "admin"
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who calls: the immutable picture of an API key at the moment of the look-up.
+
+    `expires_at` is seconds since the epoch, None for never.
+    """
+
+    key_id: str
+    name: str
+    scopes: frozenset[Scope]
+    expires_at: float | None = None
+    disabled: bool = False
+
+    def may(self, scope: Scope) -> bool:
+        return scope in self.scopes or Scope.ADMIN in self.scopes
+
+
+class Phase(StrEnum):
+    """How far an attempt came (semantics: phases A to E)."""
+
+    CONNECTING = "connecting"  # A: no byte sent
+    SENT = "sent"  # B: some or all of the request sent, no status yet
+    STATUS = "status"  # C: status line received
+    BODY = "body"  # D: 2xx and the body began, nothing shown to the client
+    SHOWN = "shown"  # E: the client has seen content
+
+
+class State(StrEnum):
+    """What became of an attempt. `open` while it runs; `interrupted` when its process died first."""
+
+    OPEN = "open"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    INTERRUPTED = "interrupted"
+
+
+@dataclass(slots=True, eq=False)
+class Call:
+    """One client request. `id` is the public `chatcmpl-...` id and the key of `/generation`.
+
+    `started_at` is wall time, `started` and `deadline` are points on the monotonic clock, all in seconds.
+    `attempts` are the upstream calls in order; `served_model` is the model id that answered, in the
+    client's own spelling.
+    """
+
+    request: ChatRequest
+    caller: Caller
+    request_id: str
+    started_at: float
+    started: float
+    deadline: float
+    client_request_id: str | None = None
+    dialect: str = "openai"
+    id: str = field(default_factory=lambda: "chatcmpl-" + ulid())
+    attempts: list["Attempt"] = field(default_factory=list)
+    served_model: str | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Attempt:
+    """One upstream call. Dispatch makes it and ends it; the provider and the transport set its marks.
+
+    `deadline` is a point on the monotonic clock, `*_at` are wall time. `cost_micro` is micro-roubles.
+    `model` is the id that the client asked for and that led to this deployment (an alias or the id itself).
+    `error` is a short code such as `timeout` or `upstream_500`, never a vendor's text.
+    """
+
+    call: Call
+    deployment: Deployment
+    model: str
+    deadline: float
+    number: int
+    started_at: float
+    journal_intent: Callable[["Attempt"], None]
+    id: str = field(default_factory=ulid)
+    phase: Phase = Phase.CONNECTING
+    state: State = State.OPEN
+    upstream_status: int | None = None
+    upstream_request_id: str | None = None
+    usage: Usage | None = None
+    output_bytes: int = 0
+    cost_micro: int = 0
+    error: str | None = None
+    message: str | None = None
+    finish_reason: str | None = None
+    dropped: tuple[str, ...] = ()
+    first_content_at: float | None = None
+    ended_at: float | None = None
+    journaled: bool = False
+
+    def sending(self) -> None:
+        """The connection is held and the first byte is about to leave: the intent goes to the journal now.
+
+        May be called again when a request is repeated under the same attempt (a login that had expired).
+        """
+        if not self.journaled:
+            self.journal_intent(self)
+            self.journaled = True
+        self.phase = Phase.SENT
+
+    def answered(self, status: int, request_id: str | None) -> None:
+        """The status line came."""
+        self.phase = Phase.STATUS
+        self.upstream_status = status
+        self.upstream_request_id = request_id

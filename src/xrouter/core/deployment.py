@@ -1,0 +1,41 @@
+"""A deployment: provider x credential x model x base URL, with its price and its limits."""
+
+from dataclasses import dataclass, field
+
+from xrouter.core.money import Price
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """How long each part of an attempt may take, in seconds.
+
+    `connect_s`: name look-up, TCP and TLS. `first_s`: from the request sent to the first content of a stream.
+    `idle_s`: between two pieces of content (comments and pings do not count). `total_s` and
+    `total_stream_s`: the whole call with all its attempts.
+    """
+
+    connect_s: float = 3.0
+    first_s: float = 30.0
+    idle_s: float = 30.0
+    total_s: float = 120.0
+    total_stream_s: float = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """One way to reach one model.
+
+    `id` is the public model id `provider/name`; several deployments may serve one alias. `price` None means
+    unpriced: calls cost 0 and say so. `max_concurrency` is the vendor's limit for the credential, shared by
+    every worker of this host under the name `credential`; 0 means none.
+    """
+
+    id: str
+    provider: str
+    kind: str
+    upstream_model: str
+    price: Price | None = None
+    timeouts: Timeouts = field(default_factory=Timeouts)
+    max_concurrency: int = 0
+    credential: str = ""
+    created: int = 0

@@ -1,0 +1,104 @@
+"""Every protocol between packages: what the pipeline needs, and who may provide it is not its business."""
+
+from collections.abc import AsyncGenerator
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol, runtime_checkable
+
+from xrouter.core.call import Attempt, Call, Caller, Scope
+from xrouter.core.chat import ChatRequest, Event
+from xrouter.core.records import AttemptFilter, AttemptRecord, KeyRecord, NewKey, Page
+
+
+@runtime_checkable
+class ChatProvider(Protocol):
+    """The only thing a provider must be.
+
+    Yields the answer's events in order. A non-streamed request (`request.stream` false) yields exactly one
+    `Answer`; a streamed one ends with a `Finish` for each choice, and a `Usage` where the vendor gave one.
+    Raises an `UpstreamError` for everything that goes wrong upstream, a stream that ends without a finish
+    included. Calls `attempt.sending()` before the first byte and `attempt.answered()` at the status line.
+    Closing the generator cuts the upstream connection at once.
+    """
+
+    def chat(self, request: ChatRequest, attempt: Attempt) -> AsyncGenerator[Event, None]: ...
+
+
+class KeyStore(Protocol):
+    """Finds callers by credential."""
+
+    def known(self, credential: str) -> Caller | None:
+        """The caller from memory, without waiting; None when memory does not hold it."""
+        ...
+
+    async def look_up(self, credential: str) -> Caller | None:
+        """The caller from the database. Raises `Overloaded` when the database cannot be asked."""
+        ...
+
+
+class KeyAdmin(Protocol):
+    """Makes, lists and changes keys. What it changes is in force on this process at once and on every other
+    worker within `key_refresh_s`."""
+
+    async def create(
+        self, *, name: str, scopes: frozenset[Scope], created_by: str, expires_at: float | None = None
+    ) -> NewKey: ...
+
+    async def get(self, key_id: str) -> KeyRecord | None: ...
+
+    async def page(self, cursor: str | None, limit: int) -> Page[KeyRecord]:
+        """Raises ValueError for a cursor that we did not make."""
+        ...
+
+    async def disable(self, key_id: str) -> KeyRecord | None:
+        """The key as it is now, or None when there is none."""
+        ...
+
+
+class AttemptLog(Protocol):
+    """Reads the books. What the journal took is here within a second."""
+
+    async def of_call(self, call_id: str) -> tuple[AttemptRecord, ...]:
+        """The attempts of one call in their order; empty when unknown."""
+        ...
+
+    async def page(self, wanted: AttemptFilter, cursor: str | None, limit: int) -> Page[AttemptRecord]:
+        """Newest first. Raises ValueError for a cursor that we did not make."""
+        ...
+
+
+class Journal(Protocol):
+    """The local crash-safe record of attempts. Both calls are synchronous, survive kill -9 of this process
+    once they return, and never raise into the pipeline's `finally`."""
+
+    def intend(self, attempt: Attempt) -> None:
+        """The attempt's first byte is about to leave. Raises `Overloaded` when nothing can be written."""
+        ...
+
+    def settle(self, attempt: Attempt) -> None:
+        """The attempt has ended; its fields are final."""
+        ...
+
+
+class Slots(Protocol):
+    """Concurrency that is shared by every worker of this host."""
+
+    def hold(self, name: str, limit: int, deadline: float) -> AbstractAsyncContextManager[None]:
+        """Hold one of `limit` slots called `name`; waits in turn until the monotonic `deadline`, then raises
+        TimeoutError. A process that dies gives its slots back."""
+        ...
+
+
+class Telemetry(Protocol):
+    """Counts. Every method is cheap and never raises."""
+
+    def attempt_ended(self, attempt: Attempt) -> None: ...
+
+    def call_ended(self, call: Call, status: int, code: str | None, seconds: float) -> None:
+        """The client has its answer, or has left (status 499)."""
+        ...
+
+    def first_content(self, call: Call, seconds: float) -> None:
+        """Seconds from the client's request to the first content of a stream (TTFT)."""
+        ...
+
+    def in_flight(self, change: int) -> None: ...

@@ -1,0 +1,288 @@
+"""Every setting, typed, with its reason. The only reader of the environment and of configuration files.
+
+`Settings` come from environment variables named `XROUTER_*`. `Config` is the operator's `xrouter.yaml`:
+providers, their models and prices, aliases. `${NAME}` in the file stands for an environment variable.
+"""
+
+import os
+import re
+from decimal import Decimal
+from difflib import get_close_matches
+from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+import yaml
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import CoreSchema, core_schema
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from xrouter.core.secret import Secret
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used. The message names the file, the place and the mend."""
+
+
+class SecretText(Secret):
+    """`Secret` as pydantic reads it from text; it serialises as `***`."""
+
+    __slots__ = ()
+
+    @classmethod
+    def _read(cls, value: object) -> "SecretText":
+        if isinstance(value, SecretText):
+            return value
+        if not isinstance(value, str):
+            raise ValueError("must be text")  # noqa: TRY004 - pydantic collects ValueError only
+        return cls(value.strip())
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(
+            cls._read, serialization=core_schema.plain_serializer_function_ser_schema(str)
+        )
+
+
+def _commas(value: object) -> object:
+    """`a, b` from the environment as ["a", "b"]."""
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+_CommaList = Annotated[list[str], NoDecode, BeforeValidator(_commas)]
+
+
+def _strong_key(value: SecretText | None) -> SecretText | None:
+    if value is not None:
+        text = value.reveal()
+        if len(text) < 32 or not all("!" <= char <= "~" for char in text):
+            raise ValueError(
+                "needs 32 or more visible ASCII characters without spaces; `openssl rand -hex 32` makes a good one"
+            )
+    return value
+
+
+class Settings(BaseSettings):
+    """How this process runs. Each field is the variable `XROUTER_<FIELD>`."""
+
+    model_config = SettingsConfigDict(env_prefix="XROUTER_", extra="ignore", frozen=True)
+
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8080, ge=0, le=65535, description="Port to listen on; 0 takes a free one and prints it.")
+    data_dir: Path = Field(
+        Path(".xrouter"), description="Database, journal, pepper. Must survive restarts; not shared between hosts."
+    )
+    config: Path | None = Field(None, description="The operator's xrouter.yaml.")
+    bootstrap_key: Annotated[SecretText | None, AfterValidator(_strong_key)] = Field(
+        None, description="The first admin key: 32 or more visible ASCII characters."
+    )
+    default_model: str | None = Field(
+        None, description="Serves requests whose model is unknown. Unset: a 404 that lists near names."
+    )
+    database_url: SecretText | None = Field(
+        None, description="SQLAlchemy URL; default is SQLite in the data directory."
+    )
+    pepper: SecretText | None = Field(
+        None,
+        description="Secret under the key digests, the same on all nodes; default is a file in the data directory.",
+    )
+    workers: int = Field(
+        1, ge=1, le=64, description="Processes that serve; above 1 a supervisor owns flushing and restarts."
+    )
+    allowed_hosts: _CommaList = Field(
+        default_factory=list,
+        description="Host names clients may use, comma-separated, `*.example.com` included. Empty: any well-formed.",
+    )
+    trusted_proxies: int = Field(
+        0, ge=0, le=8, description="How many proxies in front append to X-Forwarded-For; 0 trusts none."
+    )
+    max_body_bytes: int = Field(20 * 1024 * 1024, ge=1024, description="Largest request body.")
+    max_header_bytes: int = Field(32 * 1024, ge=1024, description="Largest sum of request header bytes.")
+    body_timeout_s: float = Field(30.0, gt=0, description="A client must send its body within this time.")
+    write_timeout_s: float = Field(30.0, gt=0, description="A client that does not read for this long is cut off.")
+    max_in_flight: int = Field(10_000, ge=1, description="Calls one worker serves at once; more get 503 at once.")
+    status_wait_s: float = Field(
+        10.0,
+        gt=0,
+        description="A stream waits this long for its first event before it sends 200, and pings this often.",
+    )
+    flush_interval_s: float = Field(0.2, gt=0, description="Pause between two moves from the journal to the database.")
+    key_refresh_s: float = Field(1.0, gt=0, description="How often changed keys are read again from the database.")
+    drain_delay_s: float = Field(
+        5.0, ge=0, description="After SIGTERM: not ready but still accepting, so that load balancers notice."
+    )
+    drain_max_s: float = Field(
+        60.0, ge=0, description="After that: how long running calls may finish before they get an error."
+    )
+    log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="debug, info, warning or error.")
+
+    @property
+    def database(self) -> SecretText:
+        """The database URL with its default filled in."""
+        return self.database_url or SecretText(f"sqlite+aiosqlite:///{self.data_dir.absolute() / 'xrouter.db'}")
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+
+
+class TimeoutSettings(_Strict):
+    """Limits of one provider, seconds. Unset ones keep their defaults."""
+
+    connect_s: float = Field(3.0, gt=0)
+    first_s: float = Field(30.0, gt=0)
+    idle_s: float = Field(30.0, gt=0)
+    total_s: float = Field(120.0, gt=0)
+    total_stream_s: float = Field(600.0, gt=0)
+
+
+class PriceSettings(_Strict):
+    """Roubles per million tokens, VAT included."""
+
+    input_rub_per_1m: Decimal = Field(ge=0)
+    output_rub_per_1m: Decimal = Field(ge=0)
+    cached_rub_per_1m: Decimal | None = Field(None, ge=0)
+
+
+class ModelSettings(_Strict):
+    """One model of a provider. `name` is the vendor's own id; the public id is `provider/name`."""
+
+    name: str = Field(min_length=1)
+    price: PriceSettings | None = None
+    timeouts: TimeoutSettings | None = None
+
+
+class ProviderSettings(_Strict):
+    """One upstream account. Its name in the file is the first part of its models' ids."""
+
+    kind: str = Field(
+        "openai_compatible",
+        description="A wire format (`gigachat`, `openai_compatible`) or a row of openai_compatible.toml (`tbank`).",
+    )
+    base_url: str | None = Field(
+        None,
+        description="Up to and including the version: https://api.example.com/v1. Rows and wire formats have defaults.",
+    )
+    api_key: SecretText | None = Field(None, description="Bearer key; for GigaChat the authorization key.")
+    auth_url: str | None = Field(None, description="GigaChat: where tokens come from.")
+    scope: str | None = Field(None, description="GigaChat: GIGACHAT_API_PERS, _B2B or _CORP.")
+    ca_bundle: Path | None = Field(None, description="PEM roots for this provider only, on top of the usual ones.")
+    proxy: str | None = Field(None, description="Egress proxy, http://[user:password@]host:port.")
+    allow_private: list[IPv4Network | IPv6Network] = Field(
+        default_factory=list, description="Private networks that this provider's host name may resolve to."
+    )
+    max_concurrency: int | None = Field(
+        None, ge=0, description="Calls at once for this account, over all workers; 0 is unlimited."
+    )
+    timeouts: TimeoutSettings = Field(default_factory=TimeoutSettings)
+    models: list[ModelSettings] = Field(min_length=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_models(cls, data: Any) -> Any:
+        """A model may be given by its bare name."""
+        if isinstance(data, dict) and isinstance(data.get("models"), list):
+            models = [{"name": item} if isinstance(item, str) else item for item in data["models"]]
+            return {**data, "models": models}
+        return data
+
+
+class Config(_Strict):
+    """The operator's file."""
+
+    providers: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")], ProviderSettings]
+    aliases: dict[str, list[str]] = Field(default_factory=dict, description="name -> model ids, tried in order.")
+    default_model: str | None = None
+
+    @model_validator(mode="after")
+    def _aliases_lead_somewhere(self) -> Self:
+        ids = [f"{name}/{model.name}" for name, provider in self.providers.items() for model in provider.models]
+        for alias, targets in self.aliases.items():
+            for target in targets:
+                if target not in ids:
+                    near = get_close_matches(target, ids, 1)
+                    raise ValueError(
+                        f"alias {alias!r} names the unknown model {target!r}"
+                        + (f"; did you mean {near[0]!r}?" if near else "")
+                    )
+        return self
+
+
+def load_settings() -> Settings:
+    """Settings from the environment. Raises `ConfigError` in plain words."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        raise ConfigError(_explain("environment", error, prefix="XROUTER_")) from None
+
+
+def load_config(path: Path) -> Config:
+    """The operator's file with `${NAME}` filled in. Raises `ConfigError` in plain words."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    try:
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: is not YAML: {error}") from None
+    return parse_config(_fill(data, str(path)), str(path))
+
+
+def parse_config(data: object, source: str) -> Config:
+    """Checked configuration from plain data. `source` stands in error messages."""
+    try:
+        return Config.model_validate(data)
+    except ValidationError as error:
+        raise ConfigError(_explain(source, error)) from None
+
+
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+
+
+def _fill(data: object, source: str) -> object:
+    if isinstance(data, dict):
+        return {key: _fill(value, source) for key, value in data.items()}
+    if isinstance(data, list):
+        return [_fill(value, source) for value in data]
+    if isinstance(data, str):
+        return _VARIABLE.sub(lambda found: _variable(found[1], source), data)
+    return data
+
+
+def _variable(name: str, source: str) -> str:
+    value = os.environ.get(name)  # noqa: TID251 - this file is the reader of the environment
+    if value is None:
+        raise ConfigError(f"{source}: names ${{{name}}}, but the environment has no {name}")
+    return value
+
+
+def _explain(source: str, error: ValidationError, prefix: str = "") -> str:
+    lines = []
+    for item in error.errors(include_url=False, include_input=False):
+        place = ".".join(str(part) for part in item["loc"])
+        place = (prefix + place.upper()) if prefix else place
+        message = item["msg"].removeprefix("Value error, ")
+        if item["type"] == "extra_forbidden":
+            message = _unknown_key(item["loc"])
+        lines.append(f"{source}: {place}: {message}" if place else f"{source}: {message}")
+    return "\n".join(lines)
+
+
+def _unknown_key(place: tuple[int | str, ...]) -> str:
+    known = {
+        name
+        for model in (Config, ProviderSettings, ModelSettings, PriceSettings, TimeoutSettings)
+        for name in model.model_fields
+    }
+    near = get_close_matches(str(place[-1]), sorted(known), 1)
+    return "is not a known key" + (f"; did you mean {near[0]!r}?" if near else "")
