@@ -201,7 +201,10 @@ class Config(_Strict):
 
     providers: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")], ProviderSettings]
     aliases: dict[str, list[str]] = Field(default_factory=dict, description="name -> model ids, tried in order.")
-    default_model: str | None = None
+    default_model: str | None = Field(None, description="As XROUTER_DEFAULT_MODEL, which wins.")
+    simulated: bool = Field(
+        False, description="The upstreams are our simulators: `model+fault` asks for that fault. For tests only."
+    )
 
     @model_validator(mode="after")
     def _aliases_lead_somewhere(self) -> Self:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
+from math import inf
 
 from xrouter.core.chat import ChatRequest, Usage
 from xrouter.core.deployment import Deployment
@@ -57,9 +58,9 @@ class State(StrEnum):
 class Call:
     """One client request. `id` is the public `chatcmpl-...` id and the key of `/generation`.
 
-    `started_at` is wall time, `started` and `deadline` are points on the monotonic clock, all in seconds.
-    `attempts` are the upstream calls in order; `served_model` is the model id that answered, in the
-    client's own spelling.
+    `started_at` is wall time, `started` and `deadline` are points on the monotonic clock, all in seconds;
+    `timeout_s` is what the client asked for, and the pipeline makes the deadline from it. `attempts` are the
+    upstream calls in order; `served_model` is the model id that answered, in the client's own spelling.
     """
 
     request: ChatRequest
@@ -67,7 +68,8 @@ class Call:
     request_id: str
     started_at: float
     started: float
-    deadline: float
+    timeout_s: float | None = None
+    deadline: float = inf
     client_request_id: str | None = None
     dialect: str = "openai"
     id: str = field(default_factory=lambda: "chatcmpl-" + ulid())
@@ -79,7 +81,7 @@ class Call:
 class Attempt:
     """One upstream call. Dispatch makes it and ends it; the provider and the transport set its marks.
 
-    `deadline` is a point on the monotonic clock, `*_at` are wall time. `cost_micro` is micro-roubles.
+    `began` and `ended` are points on the monotonic clock, `*_at` are wall time. `cost_micro` is micro-roubles.
     `model` is the id that the client asked for and that led to this deployment (an alias or the id itself).
     `error` is a short code such as `timeout` or `upstream_500`, never a vendor's text.
     """
@@ -87,8 +89,8 @@ class Attempt:
     call: Call
     deployment: Deployment
     model: str
-    deadline: float
     number: int
+    began: float
     started_at: float
     journal_intent: Callable[["Attempt"], None]
     id: str = field(default_factory=ulid)
@@ -100,10 +102,10 @@ class Attempt:
     output_bytes: int = 0
     cost_micro: int = 0
     error: str | None = None
-    message: str | None = None
     finish_reason: str | None = None
     dropped: tuple[str, ...] = ()
     first_content_at: float | None = None
+    ended: float | None = None
     ended_at: float | None = None
     journaled: bool = False
 

@@ -9,6 +9,8 @@
     │   ├── MethodNotAllowed          405
     │   ├── RequestTimeout            408  the client was too slow to send
     │   ├── TooLarge                  413
+    │   │   ├── UrlTooLong            414
+    │   │   └── HeadersTooLarge       431
     │   └── UnsupportedMedia          415
     ├── Overloaded                    503  we are draining, or a queue is full
     ├── Internal                      500  our own fault
@@ -108,6 +110,16 @@ class RequestTimeout(ClientError):
 class TooLarge(ClientError):
     status = 413
     default_code = "request_too_large"
+
+
+class UrlTooLong(TooLarge):
+    status = 414
+    default_code = "url_too_long"
+
+
+class HeadersTooLarge(TooLarge):
+    status = 431
+    default_code = "headers_too_large"
 
 
 class UnsupportedMedia(ClientError):

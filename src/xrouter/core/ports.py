@@ -97,6 +97,10 @@ class Telemetry(Protocol):
         """The client has its answer, or has left (status 499)."""
         ...
 
+    def request_refused(self, dialect: str, status: int, code: str | None) -> None:
+        """A request ended before it became a call: no key, a bad body, an unknown URL."""
+        ...
+
     def first_content(self, call: Call, seconds: float) -> None:
         """Seconds from the client's request to the first content of a stream (TTFT)."""
         ...

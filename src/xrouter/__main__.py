@@ -1,0 +1,5 @@
+"""`python -m xrouter` is `xrouter`."""
+
+from xrouter.cli import main
+
+main()

@@ -1,0 +1,34 @@
+"""`/health/live`, `/health/ready` and `/metrics`: what orchestrators and Prometheus ask, without a key."""
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+PATHS = frozenset({"/health/live", "/health/ready", "/metrics"})
+
+_Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+
+class Health:
+    """`is_ready` says whether new calls are welcome; `render` gives the content type and body of `/metrics`."""
+
+    def __init__(self, is_ready: Callable[[], bool], render: Callable[[], tuple[bytes, bytes]]) -> None:
+        self._is_ready = is_ready
+        self._render = render
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: object, send: _Send) -> None:
+        status, kind, body = self._answer(scope["method"], scope["path"])
+        headers = [(b"content-type", kind), (b"content-length", b"%d" % len(body)), (b"cache-control", b"no-store")]
+        if status == 405:
+            headers.append((b"allow", b"GET, HEAD"))
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+
+    def _answer(self, method: str, path: str) -> tuple[int, bytes, bytes]:
+        if method not in ("GET", "HEAD"):
+            return 405, b"application/json", b'{"error":{"message":"Only GET.","type":"invalid_request_error","param":null,"code":"method_not_allowed"}}'
+        if path == "/metrics":
+            return 200, *self._render()
+        if path == "/health/live":
+            return 200, b"application/json", b'{"status":"live"}'
+        ready = self._is_ready()
+        return 200 if ready else 503, b"application/json", b'{"status":"ready"}' if ready else b'{"status":"draining"}'

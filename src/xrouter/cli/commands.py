@@ -1,0 +1,36 @@
+"""The table of commands, and the one place where a configuration error becomes an exit code."""
+
+import sys
+
+import typer
+
+from xrouter import __version__
+from xrouter.cli import demo, keys, serve, simulate
+from xrouter.settings import ConfigError
+
+app = typer.Typer(
+    name="xrouter",
+    help="One OpenAI-compatible API to GigaChat, T-Bank and any other language model.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command("demo")(demo.demo)
+app.command("serve")(serve.serve)
+app.command("simulate")(simulate.simulate)
+app.add_typer(keys.app, name="keys")
+
+
+@app.command("version")
+def version() -> None:
+    """Print the version."""
+    typer.echo(__version__)
+
+
+def main() -> None:
+    """Entry point. Exit code 2 for a configuration that cannot be used, said in plain words."""
+    try:
+        app()
+    except ConfigError as error:
+        typer.echo(f"xrouter: {error}", err=True)
+        sys.exit(2)

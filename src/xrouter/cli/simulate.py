@@ -1,0 +1,17 @@
+"""`xrouter simulate`: the fake vendors in a process of their own."""
+
+from typing import Annotated
+
+import typer
+
+from xrouter.simulators import server
+
+
+def simulate(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port; 0 takes a free one.")] = 8090,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same answers.")] = 1,
+    pace_ms: Annotated[float, typer.Option(help="Pause between two pieces of a stream.")] = 20.0,
+) -> None:
+    """Run fake GigaChat and T-Bank/OpenAI upstreams with faults on demand (no network, no keys)."""
+    server.run(host, port, seed, pace_ms, lambda found: typer.echo(f"simulators on http://{host}:{found}"))

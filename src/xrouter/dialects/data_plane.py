@@ -1,0 +1,95 @@
+"""The data plane: a small route table over raw ASGI, and the one place where errors become answers."""
+
+from collections.abc import Awaitable, Callable, Mapping
+
+import structlog
+
+from xrouter.core.errors import GatewayError, Internal, MethodNotAllowed, NotFound, Overloaded
+from xrouter.dialects.exchange import JSON, ClientLeft, Exchange, Receive, Scope, Send
+from xrouter.dialects.limits import Limits
+from xrouter.dialects.openai import models, problems
+from xrouter.dialects.openai.chat import ChatCompletions
+from xrouter.edge.body import ClientGone
+from xrouter.gateway.gateway import Gateway
+
+Handler = Callable[[Exchange], Awaitable[None]]
+
+CLIENT_CLOSED_REQUEST = 499
+"""nginx's status for a client that left; it is logged and counted, never sent."""
+
+_log = structlog.get_logger()
+
+
+class DataPlane:
+    """Serves `/v1/*`. `running` holds every exchange from its first to its last byte."""
+
+    def __init__(self, gateway: Gateway, limits: Limits) -> None:
+        self._gateway = gateway
+        self._limits = limits
+        self.running: set[Exchange] = set()
+        self._exact: Mapping[str, Mapping[str, Handler]] = {
+            "/v1/chat/completions": {"POST": ChatCompletions(gateway, limits)},
+            "/v1/models": {"GET": models.Models(gateway)},
+        }
+        self._below: Mapping[str, Mapping[str, Handler]] = {models.PREFIX: {"GET": models.Model(gateway)}}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        gateway = self._gateway
+        exchange = Exchange(scope, receive, send, gateway.clock.monotonic())
+        self.running.add(exchange)
+        gateway.telemetry.in_flight(1)
+        status, code = 0, None
+        try:
+            await self._handler(exchange)(exchange)
+            status = exchange.status
+        except (ClientLeft, ClientGone) as left:
+            status, code = CLIENT_CLOSED_REQUEST, getattr(left, "reason", "disconnected")
+        except GatewayError as error:
+            status, code = error.http_status, error.code
+            if not exchange.status:
+                await _refuse(exchange, error)
+        except Exception:  # noqa: BLE001 - the last line of defence: a bug must not look like a hang
+            _log.exception("request failed", request_id=exchange.request_id, path=exchange.path)
+            status, code = 500, "internal_error"
+            if not exchange.status:
+                await _refuse(exchange, Internal(f"An internal error; it is logged under {exchange.request_id}."))
+            else:
+                exchange.abort()
+        finally:
+            self.running.discard(exchange)
+            gateway.telemetry.in_flight(-1)
+            self._tell(exchange, status, code)
+
+    def _handler(self, exchange: Exchange) -> Handler:
+        if len(self.running) > self._limits.max_in_flight:
+            raise Overloaded(
+                f"This worker already serves {self._limits.max_in_flight} requests. Try again in a second.",
+                retry_after_s=1.0,
+            )
+        methods = self._exact.get(exchange.path)
+        if methods is None:
+            methods = next((found for prefix, found in self._below.items() if exchange.path.startswith(prefix)), None)
+        if methods is None:
+            raise NotFound(f"Unknown URL: {exchange.method} {exchange.path[:200]}.", code="unknown_url")
+        handler = methods.get(exchange.method)
+        if handler is None:
+            raise MethodNotAllowed(
+                f"{exchange.path[:200]} answers {', '.join(methods)}, not {exchange.method}.", allow=tuple(methods)
+            )
+        return handler
+
+    def _tell(self, exchange: Exchange, status: int, code: str | None) -> None:
+        call, telemetry = exchange.call, self._gateway.telemetry
+        if call is None:
+            telemetry.request_refused("openai", status, code)
+        else:
+            telemetry.call_ended(call, status, code, self._gateway.clock.monotonic() - exchange.started)
+
+
+async def _refuse(exchange: Exchange, error: GatewayError) -> None:
+    headers = [JSON, *problems.headers(error)]
+    if isinstance(error, MethodNotAllowed):
+        headers.append((b"allow", ", ".join(error.allow).encode()))
+    if exchange.call is not None:
+        headers.append((b"x-xrouter-attempts", b"%d" % len(exchange.call.attempts)))
+    await exchange.answer(error.http_status, headers, problems.body(error, exchange.request_id))

@@ -1,0 +1,220 @@
+"""One HTTP request at the door: its headers, its answer, and a watch on the client who may leave.
+
+Raw ASGI (https://asgi.readthedocs.io/en/latest/specs/www.html), because this runs for every chunk.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from types import TracebackType
+from typing import Any, Self, TypeAlias
+
+from xrouter.core.call import Call
+from xrouter.core.errors import Overloaded
+from xrouter.core.ids import ulid
+
+Headers: TypeAlias = Iterable[tuple[bytes, bytes]]
+Scope: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+JSON = (b"content-type", b"application/json")
+EVENT_STREAM: tuple[tuple[bytes, bytes], ...] = (
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),  # nginx would hold events back otherwise
+)
+ABORT_EXTENSION = "xrouter.abort"
+"""ASGI extension of our server: cuts the TCP connection at once, whatever is still buffered."""
+
+
+class Exchange:
+    """`status` is what the client was told, 0 before the status line; `call` is set once there is one."""
+
+    __slots__ = (
+        "_send", "_watch", "call", "headers", "method", "path", "receive", "request_id", "scope", "started", "status",
+        "writes", "writing",
+    )  # fmt: skip
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, started: float) -> None:
+        self.scope = scope
+        self.receive = receive
+        self._send = send
+        self.method: str = scope["method"]
+        self.path: str = scope["path"]
+        self.headers: dict[bytes, bytes] = dict(scope["headers"])
+        self.request_id = "req_" + ulid()
+        self.started = started
+        self.status = 0
+        self.call: Call | None = None
+        self.writes = 0
+        self.writing = False
+        self._watch: ClientWatch | None = None
+
+    def header(self, name: bytes) -> str | None:
+        """A request header (lower-case name) as text, None when absent."""
+        value = self.headers.get(name)
+        return None if value is None else value.decode("latin-1").strip()
+
+    def credential(self) -> str | None:
+        """The API key from `Authorization: Bearer`, `x-api-key` or `api-key`; never from the URL."""
+        authorization = self.header(b"authorization")
+        if authorization is not None:
+            kind, _, key = authorization.partition(" ")
+            return key.strip() if kind.lower() == "bearer" else None
+        return self.header(b"x-api-key") or self.header(b"api-key")
+
+    async def answer(self, status: int, headers: Headers, body: bytes) -> None:
+        """A whole answer. `content-length` and `x-request-id` are added."""
+        self.status = status
+        await self._send(
+            {
+                "type": "http.response.start",
+                "status": status,
+                "headers": [
+                    *headers,
+                    (b"content-length", b"%d" % len(body)),
+                    (b"x-request-id", self.request_id.encode()),
+                ],
+            }
+        )
+        await self._send({"type": "http.response.body", "body": body})
+
+    async def open_stream(self, headers: Headers) -> None:
+        """The status line and headers of an event stream; nothing when they have left already."""
+        if self.status:
+            return
+        self.status = 200
+        await self._send(
+            {
+                "type": "http.response.start",
+                "status": 200,
+                "headers": [*EVENT_STREAM, *headers, (b"x-request-id", self.request_id.encode())],
+            }
+        )
+
+    async def write(self, data: bytes) -> None:
+        """One piece of an open stream. Waits while the client does not read."""
+        self.writes += 1
+        self.writing = True
+        await self._send({"type": "http.response.body", "body": data, "more_body": True})
+        self.writing = False
+
+    async def close_stream(self) -> None:
+        await self._send({"type": "http.response.body", "body": b""})
+
+    def abort(self) -> None:
+        """Cut the connection, where the server can."""
+        abort = (self.scope.get("extensions") or {}).get(ABORT_EXTENSION)
+        if abort is not None:
+            abort()
+
+    def shut_down(self) -> None:
+        """The process ends and cannot wait any longer: what still runs fails with `server_shutdown`."""
+        if self._watch is not None:
+            self._watch.interrupt(ServerShutdown())
+
+    def watch_client(self, ping_s: float, stall_s: float, streaming: bool) -> "ClientWatch":
+        """Call after the body was read, around everything that takes time."""
+        self._watch = ClientWatch(self, ping_s if streaming else None, stall_s)
+        return self._watch
+
+
+class ClientLeft(Exception):
+    """Nobody listens any more. `reason` is `disconnected` or `stalled`."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class ServerShutdown(Overloaded):
+    """A drain came to its end with this call still running."""
+
+    default_code = "server_shutdown"
+
+    def __init__(self) -> None:
+        super().__init__("The server is shutting down and this call took too long to finish. Send it again.")
+
+
+class ClientWatch:
+    """Notices that the client left or stopped reading, and keeps a silent stream alive.
+
+    Cancels the task that entered it and turns that cancellation into `ClientLeft` or `ServerShutdown` on the
+    way out. A request that is answered within `_GRACE_S` pays for one timer and no task.
+    """
+
+    _GRACE_S = 0.05
+    _TICK_S = 0.5
+
+    __slots__ = (
+        "_cause", "_exchange", "_listener", "_loop", "_ping_s", "_pinger", "_quiet_s", "_seen", "_stall_s", "_task",
+        "_timer",
+    )  # fmt: skip
+
+    def __init__(self, exchange: Exchange, ping_s: float | None, stall_s: float) -> None:
+        self._exchange = exchange
+        self._ping_s = ping_s
+        self._stall_s = stall_s
+        self._cause: Exception | None = None
+        self._listener: asyncio.Task[None] | None = None
+        self._pinger: asyncio.Task[None] | None = None
+        self._seen = 0
+        self._quiet_s = 0.0
+
+    async def __aenter__(self) -> Self:
+        task = asyncio.current_task()
+        assert task is not None, "a coroutine runs in a task"
+        self._task = task
+        self._loop = asyncio.get_running_loop()
+        self._timer = self._loop.call_later(self._GRACE_S, self._begin)
+        return self
+
+    def interrupt(self, cause: Exception) -> None:
+        """Stop the guarded work; it ends with `cause`."""
+        if self._cause is None:
+            self._cause = cause
+            self._task.cancel()
+
+    def _begin(self) -> None:
+        self._listener = self._loop.create_task(self._listen())
+        self._tick()
+
+    async def _listen(self) -> None:
+        while (await self._exchange.receive())["type"] != "http.disconnect":
+            pass
+        self.interrupt(ClientLeft("disconnected"))
+
+    def _tick(self) -> None:
+        """Nothing was written since the last tick: is a write stuck, or is it time for a ping?"""
+        exchange = self._exchange
+        tick_s = min(self._TICK_S, self._stall_s / 4, (self._ping_s or self._stall_s) / 4)
+        self._timer = self._loop.call_later(tick_s, self._tick)
+        if exchange.writes != self._seen:
+            self._seen, self._quiet_s = exchange.writes, 0.0
+            return
+        self._quiet_s += tick_s
+        if exchange.writing:
+            if self._quiet_s >= self._stall_s:
+                self.interrupt(ClientLeft("stalled"))
+        elif self._ping_s is not None and self._quiet_s >= self._ping_s:
+            self._pinger = self._loop.create_task(self._ping())
+
+    async def _ping(self) -> None:
+        """An SSE comment (https://html.spec.whatwg.org/multipage/server-sent-events.html), after the status
+        line if that has not left yet: from here on a failure is told in band."""
+        call = self._exchange.call
+        assert call is not None, "pings are for calls"
+        await self._exchange.open_stream([(b"x-generation-id", call.id.encode())])
+        await self._exchange.write(b": keep-alive\n\n")
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._timer.cancel()
+        for task in (self._listener, self._pinger):
+            if task is not None:
+                task.cancel()
+        if self._cause is not None and self._task.uncancel() == 0 and kind is asyncio.CancelledError:
+            if isinstance(self._cause, ClientLeft):
+                self._exchange.abort()
+            raise self._cause from None

@@ -1,0 +1,1 @@
+"""The OpenAI dialect: chat completions and models (https://platform.openai.com/docs/api-reference)."""

@@ -1,0 +1,210 @@
+"""Events as OpenAI's chat completion, whole or in chunks.
+
+What no vendor gives and every client expects is added here: `id`, `object`, `created`, the model's name as the
+client spelled it, a role on the first chunk, `finish_reason: null`, integer usage, the cost in roubles.
+"""
+
+from typing import Any
+
+import msgspec
+from msgspec import Raw
+
+from xrouter.core.call import Call
+from xrouter.core.chat import (
+    Answer,
+    AnswerMessage,
+    Choice,
+    Delta,
+    Event,
+    Extension,
+    Fields,
+    Finish,
+    Reasoning,
+    Refusal,
+    Start,
+    ToolCall,
+    ToolDelta,
+    Usage,
+)
+from xrouter.core.money import rub_text
+
+_encode = msgspec.json.encode
+
+DONE = b"data: [DONE]\n\n"
+
+
+def whole(call: Call, answer: Answer) -> bytes:
+    """The body of a non-streamed completion."""
+    body: dict[str, Any] = {
+        "id": call.id,
+        "object": "chat.completion",
+        "created": int(call.started_at),
+        "model": call.served_model,
+        "choices": [_choice(choice) for choice in answer.choices],
+        "usage": usage(call),
+        "system_fingerprint": None,
+    }
+    if answer.extra:
+        body |= answer.extra
+    return _encode(body)
+
+
+def _choice(choice: Choice) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "index": choice.index,
+        "message": _message(choice.message),
+        "logprobs": choice.logprobs,
+        "finish_reason": choice.finish_reason,
+    }
+    if choice.extra:
+        found |= choice.extra
+    return found
+
+
+def _message(message: AnswerMessage) -> dict[str, Any]:
+    found: dict[str, Any] = {"role": "assistant", "content": message.content, "refusal": message.refusal}
+    if message.reasoning is not None:
+        found["reasoning_content"] = message.reasoning
+    if message.tool_calls:
+        found["tool_calls"] = [_tool_call(call) for call in message.tool_calls]
+    if message.extra:
+        found |= message.extra
+    return found
+
+
+def _tool_call(call: ToolCall) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "id": call.id,
+        "type": call.type,
+        "function": {"name": call.name, "arguments": call.arguments},
+    }
+    if call.extra:
+        found |= call.extra
+    return found
+
+
+def usage(call: Call) -> dict[str, Any] | None:
+    """Tokens of the attempt that answered and the cost of the whole call, in roubles as a decimal number."""
+    served = call.attempts[-1] if call.attempts else None
+    if served is None or served.usage is None:
+        return None
+    return _usage(served.usage, sum(attempt.cost_micro for attempt in call.attempts))
+
+
+def _usage(tokens: Usage, cost_micro: int) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "prompt_tokens": tokens.input_tokens,
+        "completion_tokens": tokens.output_tokens,
+        "total_tokens": tokens.total_tokens,
+        "prompt_tokens_details": {"cached_tokens": tokens.cached_tokens},
+        "completion_tokens_details": {"reasoning_tokens": tokens.reasoning_tokens},
+        "cost": Raw(rub_text(cost_micro).encode()),
+    }
+    if tokens.estimated:
+        found["estimated"] = True
+    if tokens.extra:
+        found |= tokens.extra
+    return found
+
+
+class ChunkWriter:
+    """Turns the events of one stream into `chat.completion.chunk` events.
+
+    The unchanging head and tail of a chunk are made once; only the delta is encoded per event.
+    """
+
+    __slots__ = ("_call", "_extra", "_head", "_roles", "_tail")
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+        self._extra: Fields = {}
+        self._roles: set[int] = set()
+        self._head = b""
+        self._tail = b',"usage":null}\n\n' if call.request.include_usage else b"}\n\n"
+
+    def chunk(self, event: Event) -> bytes:
+        """The SSE bytes of one event; empty for an event that has no chunk of its own."""
+        kind = type(event)
+        if kind is Delta:
+            return self._delta(event)  # type: ignore[arg-type]
+        if isinstance(event, ToolDelta):
+            return self._render({"tool_calls": [_tool_delta(event)]}, event.choice)
+        if isinstance(event, Reasoning):
+            return self._render({"reasoning_content": event.text, **(event.extra or {})}, event.choice)
+        if isinstance(event, Refusal):
+            return self._render({"refusal": event.text}, event.choice, event.logprobs)
+        if isinstance(event, Finish):
+            return self._render({}, event.choice, None, event.reason, event.extra)
+        if isinstance(event, Start):
+            self._extra = event.extra or {}
+            self._head = b""
+        elif isinstance(event, Extension):
+            return b"data: " + bytes(event.payload) + b"\n\n"
+        return b""
+
+    def _delta(self, event: Delta) -> bytes:
+        """Text, the commonest event: about 1 us."""
+        if event.extra is None and event.logprobs is None and event.choice in self._roles:
+            head = self._head or self._make_head()
+            return b'%b{"index":%d,"delta":{"content":%b},"logprobs":null,"finish_reason":null}]%b' % (
+                head,
+                event.choice,
+                _encode(event.text),
+                self._tail,
+            )
+        return self._render({"content": event.text, **(event.extra or {})}, event.choice, event.logprobs)
+
+    def _render(
+        self,
+        delta: dict[str, Any],
+        choice: int,
+        logprobs: Raw | None = None,
+        reason: str | None = None,
+        extra: Fields | None = None,
+    ) -> bytes:
+        if choice not in self._roles:
+            self._roles.add(choice)
+            role: dict[str, Any] = {"role": "assistant"}
+            if "content" not in delta:
+                role["content"] = None if "tool_calls" in delta else ""
+            delta = role | delta
+        body: dict[str, Any] = {"index": choice, "delta": delta, "logprobs": logprobs, "finish_reason": reason}
+        if extra:
+            body |= extra
+        return b"%b%b]%b" % (self._head or self._make_head(), _encode(body), self._tail)
+
+    def _make_head(self) -> bytes:
+        fields = self._common() | self._extra
+        self._head = b"data: " + _encode(fields)[:-1] + b',"choices":['
+        return self._head
+
+    def _common(self) -> dict[str, Any]:
+        call = self._call
+        return {
+            "id": call.id,
+            "object": "chat.completion.chunk",
+            "created": int(call.started_at),
+            "model": call.served_model or call.request.model,
+            "system_fingerprint": None,
+        }
+
+    def usage(self) -> bytes:
+        """The last chunk, for clients that asked: no choices, all the tokens, the cost."""
+        return b"data: " + _encode(self._common() | self._extra | {"choices": [], "usage": usage(self._call)}) + b"\n\n"
+
+
+def error(fields: dict[str, Any]) -> bytes:
+    """The error object inside a stream; official clients raise it."""
+    return b"data: " + _encode({"error": fields}) + b"\n\n"
+
+
+def _tool_delta(event: ToolDelta) -> dict[str, Any]:
+    function: dict[str, Any] = {"arguments": event.arguments}
+    found: dict[str, Any] = {"index": event.index, "function": function}
+    if event.id:
+        found |= {"id": event.id, "type": event.type}
+    if event.name:
+        function["name"] = event.name
+    if event.extra:
+        found |= event.extra
+    return found

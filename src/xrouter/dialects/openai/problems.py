@@ -1,0 +1,39 @@
+"""The error tree as OpenAI's error body: `{"error": {message, type, param, code}}`, all four always there."""
+
+from typing import Any
+
+import msgspec
+
+from xrouter.core.errors import GatewayError, UpstreamError
+
+
+def body(error: GatewayError, request_id: str) -> bytes:
+    """The whole JSON body. `metadata` (ours) says which provider failed and what was tried."""
+    return msgspec.json.encode({"error": fields(error, request_id)})
+
+
+def fields(error: GatewayError, request_id: str) -> dict[str, Any]:
+    """The error object, also used inside a stream."""
+    metadata: dict[str, Any] = {"request_id": request_id}
+    if isinstance(error, UpstreamError):
+        metadata |= {"provider": error.provider, "upstream_status": error.upstream_status}
+    return {
+        "message": error.message,
+        "type": error.type,
+        "param": error.param,
+        "code": error.code,
+        "metadata": metadata | error.metadata,
+    }
+
+
+def headers(error: GatewayError) -> list[tuple[bytes, bytes]]:
+    """Retry advice. Official clients repeat 408, 409, 429 and 5xx by themselves unless `x-should-retry` says
+    no; we say no when the vendors were already tried, so that retries do not multiply."""
+    found: list[tuple[bytes, bytes]] = []
+    if error.retry_after_s is not None:
+        found.append((b"retry-after", str(max(1, round(error.retry_after_s))).encode()))
+    if isinstance(error, UpstreamError):
+        found.append((b"x-should-retry", b"false"))
+    elif error.http_status == 503:
+        found.append((b"x-should-retry", b"true"))
+    return found

@@ -1,0 +1,29 @@
+"""Who calls? Decided from the headers alone, before a byte of the body is read."""
+
+from xrouter.core.api_key import is_mistyped
+from xrouter.core.call import Caller, Scope
+from xrouter.core.clock import Clock
+from xrouter.core.errors import Forbidden, Unauthenticated
+from xrouter.core.ports import KeyStore
+
+
+async def check(credential: str | None, scope: Scope, keys: KeyStore, clock: Clock) -> Caller:
+    """The caller behind `credential`, who may do `scope`.
+
+    Waits only for a key that memory does not hold. Raises `Unauthenticated` (one text for unknown, disabled
+    and expired keys: nothing to learn by guessing), `Forbidden`, or `Overloaded` when nobody can be asked.
+    """
+    if not credential:
+        raise Unauthenticated(
+            "No API key was sent. Put it into the header: `Authorization: Bearer <key>`.", code="missing_api_key"
+        )
+    caller = keys.known(credential)
+    if caller is None and not is_mistyped(credential):
+        caller = await keys.look_up(credential)
+    if caller is None or caller.disabled or (caller.expires_at is not None and caller.expires_at <= clock.now()):
+        raise Unauthenticated(
+            "The API key is not valid: unknown, disabled or expired. `xrouter keys create` makes one."
+        )
+    if not caller.may(scope):
+        raise Forbidden(f"The API key '{caller.name}' lacks the scope '{scope}'.")
+    return caller

@@ -1,0 +1,84 @@
+"""The models this gateway serves: ids, aliases, and the deployments behind them."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+
+from xrouter.core.deployment import Deployment
+from xrouter.core.errors import NotFound
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """`served` maps every id a client may ask for to its deployments, in the order they are tried.
+
+    `simulated` says that the upstreams are our simulators: then `id+fault` asks for `id` with that fault.
+    """
+
+    served: Mapping[str, tuple[Deployment, ...]]
+    default_model: str | None = None
+    simulated: bool = False
+
+    def deployments(self, model: str, param: str = "model") -> tuple[Deployment, ...]:
+        """The deployments of `model`, or of the default model where one is set and `model` is unknown.
+
+        Raises `NotFound` that lists near names; `param` is the request field that named the model.
+        """
+        if self.simulated and "+" in model and model not in self.served:
+            return self._faulty(model, param)
+        if self.default_model is not None and model not in self.served:
+            model = self.default_model
+        return self.exactly(model, param)
+
+    def _faulty(self, model: str, param: str) -> tuple[Deployment, ...]:
+        base, _, fault = model.partition("+")
+        return tuple(
+            replace(found, id=f"{found.id}+{fault}", upstream_model=f"{found.upstream_model}+{fault}")
+            for found in self.exactly(base, param)
+        )
+
+    def exactly(self, model: str, param: str = "model") -> tuple[Deployment, ...]:
+        """The same without the default."""
+        found = self.served.get(model)
+        if found is not None:
+            return found
+        near = self._near(model)
+        hint = f" Did you mean: {', '.join(near)}?" if near else ""
+        raise NotFound(
+            f"The model '{model[:200]}' does not exist.{hint} GET /v1/models lists all of them.",
+            code="model_not_found",
+            param=param,
+        )
+
+    def _near(self, model: str) -> list[str]:
+        """Up to three ids that look like `model`, whole or without the provider."""
+        wanted = model[:200].lower()
+        by_lower = {name.lower(): name for name in self.served}
+        short = {name.rpartition("/")[2]: full for name, full in by_lower.items()}
+        found = [by_lower[name] for name in get_close_matches(wanted, by_lower, 3, 0.5)]
+        found += [short[name] for name in get_close_matches(wanted.rpartition("/")[2], short, 3, 0.6)]
+        found += [full for name, full in by_lower.items() if wanted and wanted in name]
+        return list(dict.fromkeys(found))[:3]
+
+
+def build(
+    deployments: Iterable[Deployment],
+    aliases: Mapping[str, Iterable[str]],
+    default_model: str | None = None,
+    *,
+    simulated: bool = False,
+) -> Catalog:
+    """A catalog from deployments and aliases. An alias whose targets or a default that nobody serves raises
+    ValueError; several deployments with one id serve it in their order."""
+    served: dict[str, tuple[Deployment, ...]] = {}
+    for deployment in deployments:
+        served[deployment.id] = (*served.get(deployment.id, ()), deployment)
+    plain = dict(served)
+    for alias, targets in aliases.items():
+        missing = [target for target in targets if target not in plain]
+        if missing:
+            raise ValueError(f"alias {alias!r} names {missing[0]!r}, which no provider serves")
+        served[alias] = tuple(deployment for target in targets for deployment in plain[target])
+    if default_model is not None and default_model not in served:
+        raise ValueError(f"the default model {default_model!r} is not served; known: {', '.join(sorted(served))}")
+    return Catalog(served, default_model, simulated)

@@ -1,0 +1,231 @@
+"""Try the candidates in order until one answers; fail over until the first content, never after.
+
+Each attempt: hold the vendor's slot, open the record, call the provider under one timer, close the record.
+Events before the first content (a role, an empty delta) are held back, so that a deployment which dies
+there can still be replaced without the client noticing.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from typing import Any
+
+from xrouter.core.call import Attempt, Call, Phase
+from xrouter.core.chat import Answer, Delta, Event, Finish, Reasoning, Refusal, ToolDelta, Usage, is_content
+from xrouter.core.errors import ProviderRateLimited, ProviderTimeout, ProviderUnavailable, UpstreamError
+from xrouter.gateway import record, retry
+from xrouter.gateway.gateway import Gateway
+from xrouter.gateway.route import Candidate
+from xrouter.gateway.watch import Watch
+
+MIN_REMAINING_S = 1.0
+"""A further attempt is pointless with less time than this left."""
+
+MAX_HELD_EVENTS = 256
+"""Events held back before the first content; a vendor that sends more of them is broken."""
+
+
+async def send(call: Call, plan: tuple[Candidate, ...], gateway: Gateway) -> AsyncGenerator[Event, None]:
+    """The events of the first candidate that answers.
+
+    Raises the last attempt's `UpstreamError` when none did; its metadata lists all attempts. After content
+    was shown an error is final.
+    """
+    tries: dict[Candidate, int] = {}
+    due: dict[Candidate, float] = {}
+    candidate = plan[0]
+    while True:
+        tries[candidate] = tries.get(candidate, 0) + 1
+        attempt = record.begin(call, candidate, gateway)
+        ending: BaseException | None = None
+        try:
+            async with _slot(attempt, gateway), aclosing(_one(attempt, gateway)) as events:
+                async for event in events:
+                    yield event
+        except UpstreamError as error:
+            ending = failure = error
+        except BaseException as error:
+            ending = error
+            raise
+        else:
+            return
+        finally:
+            record.end(attempt, ending, gateway)
+        verdict = retry.judge(failure, attempt.phase, tries[candidate])
+        due.pop(candidate, None)
+        if verdict.same:
+            due[candidate] = gateway.clock.monotonic() + verdict.wait_s
+        following = await _next(call, plan if verdict.other else (), tries, due, gateway)
+        if following is None:
+            failure.metadata["attempts"] = [_account(one) for one in call.attempts]
+            raise failure
+        candidate = following
+
+
+async def _next(
+    call: Call, plan: tuple[Candidate, ...], tries: dict[Candidate, int], due: dict[Candidate, float], gateway: Gateway
+) -> Candidate | None:
+    """The next candidate: an untried one at once, else the repeatable one that is due first, after its wait."""
+    remaining_s = call.deadline - gateway.clock.monotonic()
+    if len(call.attempts) >= retry.MAX_ATTEMPTS or remaining_s < MIN_REMAINING_S:
+        return None
+    for candidate in plan:
+        if candidate not in tries:
+            return candidate
+    repeatable = {one: at for one, at in due.items() if tries[one] < retry.MAX_PER_DEPLOYMENT}
+    if not repeatable:
+        return None
+    candidate = min(repeatable, key=repeatable.__getitem__)
+    wait_s = max(0.0, repeatable[candidate] - gateway.clock.monotonic())
+    if remaining_s - wait_s < MIN_REMAINING_S:
+        return None
+    await asyncio.sleep(wait_s)
+    return candidate
+
+
+@asynccontextmanager
+async def _limited(attempt: Attempt, gateway: Gateway) -> AsyncIterator[None]:
+    """Holds one of the vendor's slots; waits for it until the call's deadline."""
+    deployment = attempt.deployment
+    slot = gateway.slots.hold(deployment.credential, deployment.max_concurrency, attempt.call.deadline)
+    try:
+        await slot.__aenter__()
+    except TimeoutError:
+        raise ProviderRateLimited(
+            f"{deployment.provider} serves {deployment.max_concurrency} calls at once for this account, and none "
+            "of them ended before this call's deadline. Try again, or add an account or a fallback model.",
+            provider=deployment.provider,
+            code="provider_busy",
+            retry_after_s=1.0,
+        ) from None
+    attempt.began = gateway.clock.monotonic()
+    try:
+        yield
+    finally:
+        await slot.__aexit__(None, None, None)
+
+
+class _Free:
+    """No limit: nothing to hold."""
+
+    async def __aenter__(self) -> None:
+        return None
+
+    async def __aexit__(self, *error: object) -> None:
+        return None
+
+
+_FREE = _Free()
+
+
+def _slot(attempt: Attempt, gateway: Gateway) -> Any:
+    return _limited(attempt, gateway) if attempt.deployment.max_concurrency else _FREE
+
+
+async def _one(attempt: Attempt, gateway: Gateway) -> AsyncGenerator[Event, None]:
+    """One provider call under its time limits. Raises `ProviderTimeout` when one runs out, and
+    `ProviderUnavailable` for an answer that ends without being complete, whatever the provider let pass."""
+    call, deployment, clock = attempt.call, attempt.deployment, gateway.clock
+    limits, deadline = deployment.timeouts, call.deadline
+    streaming = call.request.stream
+    due = min(deadline, attempt.began + limits.first_s) if streaming else deadline
+    held: list[Event] = []
+    complete = shown = False
+    try:
+        async with (
+            Watch(due) as watch,
+            aclosing(gateway.providers[deployment.provider].chat(call.request, attempt)) as events,
+        ):
+            async for event in events:
+                kind = type(event)
+                if kind is Delta or kind is Reasoning or kind is Refusal:
+                    attempt.output_bytes += len(event.text.encode())  # type: ignore[union-attr]
+                elif kind is ToolDelta:
+                    attempt.output_bytes += len(event.name) + len(event.arguments.encode())  # type: ignore[union-attr]
+                else:
+                    complete = _note(attempt, event) or complete
+                if not shown:
+                    held.append(event)
+                    attempt.phase = Phase.BODY
+                    if not (complete or is_content(event)):
+                        if len(held) > MAX_HELD_EVENTS:
+                            raise ProviderUnavailable(
+                                f"{deployment.provider} sent {MAX_HELD_EVENTS} events without any content.",
+                                provider=deployment.provider,
+                            )
+                        continue
+                    shown = True
+                    _show(attempt, gateway)
+                    watch.resting = True
+                    for early in held:
+                        yield early
+                else:
+                    watch.resting = True
+                    yield event
+                watch.resting = False
+                if is_content(event) and streaming:
+                    watch.arm(min(deadline, clock.monotonic() + limits.idle_s))
+    except TimeoutError:
+        raise _timed_out(attempt, gateway) from None
+    if not complete:
+        raise ProviderUnavailable(
+            f"{deployment.provider} ended its answer before it was complete.",
+            provider=deployment.provider,
+            upstream_status=attempt.upstream_status,
+            code="provider_truncated",
+        )
+
+
+def _note(attempt: Attempt, event: Event) -> bool:
+    """Take what the record needs from an event without text; True when the answer is complete with it."""
+    if isinstance(event, Usage):
+        attempt.usage = event
+    elif isinstance(event, Finish):
+        attempt.finish_reason = event.reason
+        return True
+    elif isinstance(event, Answer):
+        attempt.usage = event.usage
+        for choice in event.choices:
+            message = choice.message
+            attempt.finish_reason = choice.finish_reason
+            texts = [
+                message.content,
+                message.reasoning,
+                message.refusal,
+                *(one.arguments for one in message.tool_calls),
+            ]
+            attempt.output_bytes += sum(len(text.encode()) for text in texts if text)
+        return True
+    return False
+
+
+def _show(attempt: Attempt, gateway: Gateway) -> None:
+    """From here on this deployment is the one that answers."""
+    call, now = attempt.call, gateway.clock.monotonic()
+    attempt.phase = Phase.SHOWN
+    attempt.first_content_at = record.wall(call, now)
+    call.served_model = attempt.model
+    if call.request.stream:
+        gateway.telemetry.first_content(call, now - call.started)
+
+
+def _timed_out(attempt: Attempt, gateway: Gateway) -> ProviderTimeout:
+    provider, limits = attempt.deployment.provider, attempt.deployment.timeouts
+    if gateway.clock.monotonic() >= attempt.call.deadline:
+        waited = f"did not finish before the call's deadline ({attempt.call.deadline - attempt.call.started:g} s)"
+    elif attempt.phase is Phase.SHOWN:
+        waited = f"stalled: no content for {limits.idle_s:g} s"
+    else:
+        waited = f"sent no content within {limits.first_s:g} s"
+    return ProviderTimeout(f"{provider} {waited}.", provider=provider, upstream_status=attempt.upstream_status)
+
+
+def _account(attempt: Attempt) -> dict[str, object]:
+    """One attempt as the error's metadata tells it."""
+    return {
+        "provider": attempt.deployment.provider,
+        "model": attempt.deployment.id,
+        "status": attempt.upstream_status,
+        "error": attempt.error,
+        "attempt_id": attempt.id,
+    }

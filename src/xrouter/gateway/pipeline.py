@@ -1,0 +1,30 @@
+"""READ FIRST: the journey of a call, in order.
+
+The door (a dialect) calls `admit` with the headers before it reads the body, then `converse` with the
+decoded request, and turns the events into its own bytes. Each step is one module of this package.
+"""
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+from xrouter.core.call import Call, Caller, Scope
+from xrouter.core.chat import Event
+from xrouter.gateway import authenticate, deadline, dispatch, route
+from xrouter.gateway.gateway import Gateway
+
+
+async def admit(credential: str | None, gateway: Gateway, scope: Scope = Scope.MODELS) -> Caller:
+    """Who calls, decided from the headers alone."""
+    return await authenticate.check(credential, scope, gateway.keys, gateway.clock)
+
+
+async def converse(call: Call, gateway: Gateway) -> AsyncGenerator[Event, None]:
+    """The events of one chat. Whoever iterates must close: `async with aclosing(converse(...))`.
+
+    The record of each attempt is written by `dispatch` whichever way this ends.
+    """
+    plan = route.plan(call.request, gateway.catalog)
+    deadline.begin(call, plan)
+    async with aclosing(dispatch.send(call, plan, gateway)) as events:
+        async for event in events:
+            yield event

@@ -1,0 +1,49 @@
+"""Open and close the record of an attempt. Synchronous: it runs in `finally`, where nothing may be awaited."""
+
+from xrouter.core.call import Attempt, Call, Phase, State
+from xrouter.core.errors import UpstreamError
+from xrouter.gateway import meter
+from xrouter.gateway.gateway import Gateway
+from xrouter.gateway.route import Candidate
+
+
+def begin(call: Call, candidate: Candidate, gateway: Gateway) -> Attempt:
+    """A new attempt of `call`. It reaches the journal when the provider marks it as sending."""
+    now = gateway.clock.monotonic()
+    attempt = Attempt(
+        call=call,
+        deployment=candidate.deployment,
+        model=candidate.model,
+        number=len(call.attempts) + 1,
+        began=now,
+        started_at=wall(call, now),
+        journal_intent=gateway.journal.intend,
+    )
+    call.attempts.append(attempt)
+    return attempt
+
+
+def end(attempt: Attempt, error: BaseException | None, gateway: Gateway) -> None:
+    """The attempt is over: with an answer, an error, or because the client left.
+
+    What never left this machine and was not the vendor's doing (the client left in the queue, the request
+    could not be expressed in the vendor's terms) is no attempt and leaves no row.
+    """
+    now = gateway.clock.monotonic()
+    attempt.ended, attempt.ended_at = now, wall(attempt.call, now)
+    if error is None:
+        attempt.state = State.SUCCEEDED
+    elif isinstance(error, Exception):
+        attempt.state = State.FAILED
+        attempt.error = getattr(error, "code", None) or "internal_error"
+    else:
+        attempt.state, attempt.error = State.CANCELLED, "client_left"
+    meter.settle(attempt)
+    if attempt.journaled or (attempt.phase is Phase.CONNECTING and isinstance(error, UpstreamError)):
+        gateway.journal.settle(attempt)
+    gateway.telemetry.attempt_ended(attempt)
+
+
+def wall(call: Call, monotonic: float) -> float:
+    """A point on the monotonic clock as wall time, by the call's own start: one clock read serves both."""
+    return call.started_at + (monotonic - call.started)

@@ -1,0 +1,177 @@
+"""A gateway whose providers do what a script says, with everything else in memory."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+
+from xrouter.core.call import Attempt, Call, Caller, Scope
+from xrouter.core.chat import Answer, AnswerMessage, ChatRequest, Choice, Event
+from xrouter.core.clock import SystemClock
+from xrouter.core.deployment import Deployment, Timeouts
+from xrouter.core.money import Price
+from xrouter.gateway import catalog
+from xrouter.gateway.gateway import Gateway
+
+Step = Event | BaseException | float
+"""What a scripted provider does next: yield an event, raise an error, or wait so many seconds (inf: for ever)."""
+
+
+class Script:
+    """A provider that plays one list of steps per call, and notes when it was closed."""
+
+    def __init__(self, *plays: list[Step], sends: bool = True) -> None:
+        self.plays = list(plays)
+        self.calls: list[Attempt] = []
+        self.closed = 0
+        self._sends = sends
+
+    async def chat(self, request: ChatRequest, attempt: Attempt) -> AsyncGenerator[Event, None]:
+        self.calls.append(attempt)
+        play = self.plays.pop(0) if len(self.plays) > 1 else self.plays[0]
+        if self._sends:
+            attempt.sending()
+            attempt.answered(200, "up-1")
+        try:
+            for step in play:
+                if isinstance(step, BaseException):
+                    status = getattr(step, "upstream_status", None)
+                    if status is not None:
+                        attempt.answered(status, None)
+                    raise step
+                if isinstance(step, float):
+                    await asyncio.sleep(3600 if step == float("inf") else step)
+                else:
+                    yield step
+        finally:
+            self.closed += 1
+
+
+@dataclass
+class Books:
+    """A journal and a telemetry in lists."""
+
+    intents: list[Attempt] = field(default_factory=list)
+    ends: list[Attempt] = field(default_factory=list)
+    counted: list[Attempt] = field(default_factory=list)
+    first: list[float] = field(default_factory=list)
+
+    def intend(self, attempt: Attempt) -> None:
+        self.intents.append(attempt)
+
+    def settle(self, attempt: Attempt) -> None:
+        self.ends.append(attempt)
+
+    def attempt_ended(self, attempt: Attempt) -> None:
+        self.counted.append(attempt)
+
+    def call_ended(self, call: Call, status: int, code: str | None, seconds: float) -> None: ...
+
+    def request_refused(self, dialect: str, status: int, code: str | None) -> None: ...
+
+    def first_content(self, call: Call, seconds: float) -> None:
+        self.first.append(seconds)
+
+    def in_flight(self, change: int) -> None: ...
+
+
+class Slots:
+    """Real waiting, in one process."""
+
+    def __init__(self) -> None:
+        self.held: dict[str, asyncio.Semaphore] = {}
+        self.most = 0
+        self.now = 0
+
+    @asynccontextmanager
+    async def hold(self, name: str, limit: int, deadline: float) -> AsyncIterator[None]:
+        semaphore = self.held.setdefault(name, asyncio.Semaphore(limit))
+        async with asyncio.timeout_at(deadline):
+            await semaphore.acquire()
+        self.now += 1
+        self.most = max(self.most, self.now)
+        try:
+            yield
+        finally:
+            self.now -= 1
+            semaphore.release()
+
+
+class NoKeys:
+    def known(self, credential: str) -> Caller | None:
+        return None
+
+    async def look_up(self, credential: str) -> Caller | None:
+        return None
+
+
+FAST = Timeouts(connect_s=0.2, first_s=0.2, idle_s=0.2, total_s=5, total_stream_s=5)
+
+
+@dataclass
+class World:
+    gateway: Gateway
+    books: Books
+    slots: Slots
+
+
+def world(*, timeouts: Timeouts = FAST, max_concurrency: int = 0, **scripts: Script) -> World:
+    """`world(a=Script(...), b=Script(...))`: each provider serves `<name>/m`; the alias `any` serves all in order."""
+    deployments = [
+        Deployment(
+            id=f"{name}/m",
+            provider=name,
+            kind="script",
+            upstream_model="m",
+            price=Price(Decimal(65), Decimal(65)),
+            timeouts=timeouts,
+            max_concurrency=max_concurrency,
+            credential=name,
+        )
+        for name in scripts
+    ]
+    books, slots = Books(), Slots()
+    gateway = Gateway(
+        catalog=catalog.build(deployments, {"any": [one.id for one in deployments]}),
+        providers=scripts,
+        keys=NoKeys(),
+        journal=books,
+        slots=slots,
+        telemetry=books,
+        clock=SystemClock(),
+    )
+    return World(gateway, books, slots)
+
+
+def call(
+    model: str = "any",
+    *,
+    stream: bool = True,
+    models: tuple[str, ...] = (),
+    timeout_s: float | None = None,
+    **fields: Any,
+) -> Call:
+    clock = SystemClock()
+    raw = {"messages": [{"role": "user", "content": "hello there"}], **fields}
+    request = ChatRequest(
+        model=model,
+        stream=stream,
+        models=models,
+        fields={name: msgspec.Raw(msgspec.json.encode(value)) for name, value in raw.items()},
+    )
+    return Call(
+        request=request,
+        caller=Caller("k", "test", frozenset({Scope.MODELS})),
+        request_id="req_1",
+        started_at=clock.now(),
+        started=clock.monotonic(),
+        timeout_s=timeout_s,
+    )
+
+
+def answer(text: str) -> Answer:
+    return Answer((Choice(0, AnswerMessage(text), "stop"),))

@@ -1,0 +1,265 @@
+"""Failover, time limits and records: what `converse` promises, against scripted providers."""
+
+import asyncio
+from contextlib import aclosing
+from math import inf
+
+import pytest
+from tests.gateway.script import Script, World, answer, call, world
+
+from xrouter.core.call import Call, Phase, State
+from xrouter.core.chat import Delta, Event, Finish, Reasoning, Start, ToolDelta, Usage
+from xrouter.core.deployment import Timeouts
+from xrouter.core.errors import (
+    Invalid,
+    NotFound,
+    ProviderAuthFailed,
+    ProviderQuotaExhausted,
+    ProviderRateLimited,
+    ProviderRefused,
+    ProviderTimeout,
+    ProviderUnavailable,
+    UpstreamError,
+)
+from xrouter.gateway import pipeline
+
+GOOD: list[Event] = [Start(), Delta("hel"), Delta("lo"), Finish("stop"), Usage(7, 2)]
+
+
+async def collect(one: Call, place: World) -> list[Event]:
+    async with aclosing(pipeline.converse(one, place.gateway)) as events:
+        return [event async for event in events]
+
+
+def down(status: int | None = 500, **more: object) -> UpstreamError:
+    return ProviderUnavailable("down", provider="a", upstream_status=status, **more)  # type: ignore[arg-type]
+
+
+async def test_a_stream_comes_through_in_order_and_is_recorded() -> None:
+    place, one = world(a=Script(GOOD)), call()
+    assert await collect(one, place) == GOOD
+    (attempt,) = place.books.ends
+    assert place.books.intents == [attempt]
+    assert (attempt.state, attempt.phase, attempt.usage) == (State.SUCCEEDED, Phase.SHOWN, Usage(7, 2))
+    assert attempt.cost_micro == 9 * 65
+    assert one.served_model == "any"
+    assert len(place.books.first) == 1
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        down(500), down(502), down(503), down(529), down(301), down(None),
+        ProviderAuthFailed("no", provider="a", upstream_status=401),
+        ProviderQuotaExhausted("no", provider="a", upstream_status=402),
+        ProviderRateLimited("no", provider="a", upstream_status=429),
+        ProviderRefused("no", provider="a", upstream_status=404),
+        ProviderRefused("no", provider="a", upstream_status=400, code="context_length_exceeded"),
+    ],
+)  # fmt: skip
+async def test_before_content_another_deployment_takes_over(failure: UpstreamError) -> None:
+    place, one = world(a=Script([Start(), failure]), b=Script(GOOD)), call()
+    assert await collect(one, place) == GOOD
+    assert [attempt.state for attempt in place.books.ends] == [State.FAILED, State.SUCCEEDED]
+    assert [attempt.cost_micro for attempt in one.attempts] == [0, 9 * 65]
+
+
+async def test_a_wrong_request_is_not_tried_elsewhere() -> None:
+    refusal = ProviderRefused("bad schema", provider="a", upstream_status=422)
+    place = world(a=Script([refusal]), b=Script(GOOD))
+    with pytest.raises(ProviderRefused) as caught:
+        await collect(call(), place)
+    assert caught.value.http_status == 400
+    assert not place.gateway.providers["b"].calls  # type: ignore[attr-defined]
+
+
+async def test_after_content_an_error_is_final_and_what_was_shown_is_charged() -> None:
+    place, one = world(a=Script([Delta("a" * 50), down(None)]), b=Script(GOOD)), call()
+    shown: list[Event] = []
+    with pytest.raises(ProviderUnavailable):
+        async with aclosing(pipeline.converse(one, place.gateway)) as events:
+            async for event in events:
+                shown.append(event)
+    assert shown == [Delta("a" * 50)]
+    (attempt,) = place.books.ends
+    assert attempt.state is State.FAILED
+    assert attempt.usage is not None
+    assert attempt.usage.estimated
+    assert attempt.usage.output_tokens == 10
+    assert attempt.cost_micro > 0
+
+
+@pytest.mark.parametrize("last", [Delta("x"), Reasoning("x"), ToolDelta(0, "call_1", "f", "{}")])
+async def test_every_kind_of_content_commits(last: Event) -> None:
+    place = world(a=Script([Start(), last, down(None)]), b=Script(GOOD))
+    with pytest.raises(ProviderUnavailable):
+        await collect(call(), place)
+
+
+async def test_a_stream_without_a_finish_is_never_complete() -> None:
+    place = world(a=Script([Delta("half")]))
+    with pytest.raises(ProviderUnavailable) as caught:
+        await collect(call(), place)
+    assert caught.value.code == "provider_truncated"
+
+
+async def test_an_empty_stream_fails_over() -> None:
+    place = world(a=Script([Start()]), b=Script(GOOD))
+    assert await collect(call(), place) == GOOD
+
+
+async def test_an_answer_without_text_is_an_answer() -> None:
+    place = world(a=Script([Start(), Finish("content_filter"), Usage(3, 0)]))
+    assert await collect(call(), place) == [Start(), Finish("content_filter"), Usage(3, 0)]
+
+
+@pytest.mark.parametrize("play", [[inf], [Start(), inf], [Start(), Delta(""), inf]])
+async def test_no_content_in_time_goes_elsewhere(play: list[object]) -> None:
+    place, one = world(a=Script(play), b=Script(GOOD)), call()  # type: ignore[arg-type]
+    assert await collect(one, place) == GOOD
+    assert place.books.ends[0].error == "provider_timeout"
+    assert place.gateway.providers["a"].closed == 1  # type: ignore[attr-defined]
+
+
+async def test_a_stall_ends_with_a_timeout_even_if_pings_come() -> None:
+    pings: list[object] = [Delta("x")]
+    for _ in range(40):
+        pings += [0.02, Delta("")]
+    place = world(a=Script([*pings, Finish("stop")]))  # type: ignore[list-item]
+    with pytest.raises(ProviderTimeout, match="stalled"):
+        await collect(call(), place)
+
+
+async def test_a_slow_reader_is_not_the_vendors_stall() -> None:
+    place = world(a=Script([Delta("a"), Delta("b"), Finish("stop")]), timeouts=Timeouts(first_s=0.05, idle_s=0.05))
+    seen: list[Event] = []
+    async with aclosing(pipeline.converse(call(), place.gateway)) as events:
+        async for event in events:
+            seen.append(event)
+            await asyncio.sleep(0.12)
+    assert seen == [Delta("a"), Delta("b"), Finish("stop")]
+
+
+async def test_the_call_ends_at_its_own_deadline() -> None:
+    place = world(a=Script([inf]), timeouts=Timeouts())
+    with pytest.raises(ProviderTimeout, match="deadline") as caught:
+        await collect(call(stream=False, timeout_s=0.05), place)
+    assert caught.value.http_status == 504
+
+
+async def test_nothing_sent_may_be_repeated_on_the_same_deployment() -> None:
+    script = Script([down(None)], GOOD, sends=False)  # type: ignore[arg-type]
+    place, one = world(a=script), call()
+    assert await collect(one, place) == GOOD
+    assert len(script.calls) == 2
+
+
+async def test_sent_without_an_answer_is_not_repeated_on_the_same_deployment() -> None:
+    class Silent(Script):
+        async def chat(self, request, attempt):  # type: ignore[no-untyped-def,override]
+            self.calls.append(attempt)
+            attempt.sending()
+            raise down(None)
+            yield
+
+    script = Silent([])
+    with pytest.raises(ProviderUnavailable):
+        await collect(call(), world(a=script))
+    assert len(script.calls) == 1
+
+
+async def test_at_most_three_attempts_and_all_of_them_are_told() -> None:
+    place, one = world(a=Script([down()]), b=Script([down()]), c=Script([down()]), d=Script(GOOD)), call()
+    with pytest.raises(ProviderUnavailable) as caught:
+        await collect(one, place)
+    assert [told["provider"] for told in caught.value.metadata["attempts"]] == ["a", "b", "c"]
+    assert len(place.books.ends) == 3
+
+
+async def test_a_long_retry_after_is_not_waited_for() -> None:
+    limited = ProviderRateLimited("wait", provider="a", upstream_status=429, retry_after_s=60)
+    script = Script([limited], GOOD)  # type: ignore[arg-type]
+    with pytest.raises(ProviderRateLimited):
+        await collect(call(), world(a=script))
+    assert len(script.calls) == 1
+
+
+async def test_the_client_leaving_closes_the_vendor_and_charges_what_came() -> None:
+    script = Script([Delta("x" * 20), inf])
+    place, one = world(a=script), call()
+
+    async def read() -> None:
+        await collect(one, place)
+
+    task = asyncio.create_task(read())
+    while not place.books.first:
+        await asyncio.sleep(0.001)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert script.closed == 1
+    (attempt,) = place.books.ends
+    assert attempt.state is State.CANCELLED
+    assert attempt.usage is not None
+    assert attempt.usage.output_tokens == 4
+
+
+async def test_closing_half_way_closes_the_vendor() -> None:
+    script = Script(GOOD)
+    place = world(a=script)
+    async with aclosing(pipeline.converse(call(), place.gateway)) as events:
+        async for _ in events:
+            break
+    assert script.closed == 1
+    assert place.books.ends[0].state is State.CANCELLED
+
+
+async def test_one_slot_serves_twenty_in_turn() -> None:
+    place = world(a=Script([0.002, *GOOD]), max_concurrency=1)
+    await asyncio.gather(*(collect(call(), place) for _ in range(20)))
+    assert place.slots.most == 1
+    assert len(place.books.ends) == 20
+
+
+async def test_no_slot_before_the_deadline_is_a_503_and_no_attempt() -> None:
+    place = world(a=Script([inf]), max_concurrency=1, timeouts=Timeouts(first_s=60))
+    busy = asyncio.create_task(collect(call(), place))
+    while not place.slots.now:
+        await asyncio.sleep(0.001)
+    with pytest.raises(ProviderRateLimited) as caught:
+        await collect(call(timeout_s=0.05), place)
+    busy.cancel()
+    await asyncio.gather(busy, return_exceptions=True)
+    assert caught.value.http_status == 503
+    assert caught.value.retry_after_s
+
+
+async def test_models_are_tried_in_order_and_the_reply_names_the_one_that_served() -> None:
+    place = world(a=Script([down()]), b=Script(GOOD))
+    one = call("a/m", models=("a/m", "b/m"))
+    await collect(one, place)
+    assert one.served_model == "b/m"
+
+
+async def test_an_unknown_model_lists_near_names() -> None:
+    place = world(gigachat=Script(GOOD))
+    with pytest.raises(NotFound, match="gigachat/m") as caught:
+        await collect(call("gigacat/m"), place)
+    assert caught.value.param == "model"
+    with pytest.raises(NotFound) as caught:
+        await collect(call("any", models=("nobody",)), place)
+    assert caught.value.param == "models[0]"
+
+
+async def test_a_whole_answer_is_one_event() -> None:
+    place, one = world(a=Script([down(500)]), b=Script([answer("hi")])), call(stream=False)
+    assert await collect(one, place) == [answer("hi")]
+    assert place.books.ends[1].usage is not None
+    assert place.books.ends[1].usage.estimated
+
+
+async def test_what_a_vendor_cannot_express_is_the_clients_error_and_no_attempt() -> None:
+    place = world(a=Script([Invalid("no images", param="messages[0].content")], sends=False), b=Script(GOOD))
+    with pytest.raises(Invalid):
+        await collect(call(), place)
+    assert not place.books.ends
