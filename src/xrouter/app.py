@@ -1,39 +1,295 @@
 """Introduces everybody: settings and configuration -> stores, providers -> gateway -> one ASGI application.
 
-The only file that knows all packages. What runs beside the requests (key refresh, flusher) starts and ends here.
+The only file that knows all packages. What runs beside the requests (key refresh, flusher, gauges) starts and
+ends here.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, MutableMapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from xrouter import providers
-from xrouter.admin import routes
-from xrouter.admin.health import PATHS as HEALTH_PATHS
-from xrouter.admin.health import Health
+from xrouter.admin import health, routes
 from xrouter.core.call import Caller, Scope
 from xrouter.core.clock import SystemClock
 from xrouter.core.deployment import Deployment
 from xrouter.core.errors import GatewayError
+from xrouter.core.ids import ulid
 from xrouter.core.ports import ChatProvider
 from xrouter.dialects.data_plane import DataPlane
-from xrouter.dialects.exchange import Receive, Send
+from xrouter.dialects.exchange import JSON, Receive, Send
 from xrouter.dialects.exchange import Scope as AsgiScope
 from xrouter.dialects.limits import Limits
 from xrouter.dialects.openai import problems
 from xrouter.edge.validator import Edge
 from xrouter.gateway import catalog, pipeline
+from xrouter.gateway.catalog import Catalog
 from xrouter.gateway.gateway import Gateway
 from xrouter.settings import Config, ConfigError, ProviderSettings, Settings
 from xrouter.stores.flusher import Flusher
 from xrouter.stores.journal import FileJournal
-from xrouter.stores.pepper import load_pepper
+from xrouter.stores.pepper import PepperError, load_pepper
 from xrouter.stores.slots import HostSlots
 from xrouter.stores.sql.attempts import SqlAttempts
-from xrouter.stores.sql.database import Database, open_database
+from xrouter.stores.sql.database import Database, DatabaseUnavailable, open_database
 from xrouter.stores.sql.keys import SqlKeys
+from xrouter.telemetry.access import AccessLog
+from xrouter.telemetry.logs import Logs
 from xrouter.telemetry.metrics import Metrics
+from xrouter.telemetry.observer import Observer
+from xrouter.telemetry.shared_dir import shared_dir
 from xrouter.transport import Transport
 from xrouter.transport.aiohttp_client import open_transport
+
+GAUGES_INTERVAL_S = 1.0
+"""How often the journal's and the flusher's figures are copied into the metrics."""
+
+
+@dataclass(frozen=True, slots=True)
+class Books:
+    """The database and what is read from and written to it; the same for a worker, the supervisor and the CLI."""
+
+    database: Database
+    keys: SqlKeys
+    flusher: Flusher
+
+
+async def open_books(settings: Settings, *, owner: bool) -> Books:
+    """Open the database. The owner (a single process, the supervisor, the CLI) also brings its schema to head and
+    puts the bootstrap key in force; workers find that done. Raises `ConfigError` in plain words."""
+    clock = SystemClock()
+    try:
+        settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        pepper = settings.pepper or load_pepper(settings.data_dir / "pepper")
+        database = open_database(settings.database.reveal())
+    except (OSError, PepperError, ValueError) as error:
+        raise ConfigError(f"the data directory {settings.data_dir} or the database cannot be used: {error}") from error
+    keys = SqlKeys(database, pepper, clock, settings.key_refresh_s)
+    try:
+        if owner:
+            await database.migrate()
+            if settings.bootstrap_key is not None:
+                await keys.ensure_bootstrap(settings.bootstrap_key)
+    except DatabaseUnavailable as error:
+        await database.close()
+        raise ConfigError(f"the database cannot be used: {error}") from error
+    return Books(database, keys, Flusher(_journals(settings), database, clock, settings.flush_interval_s))
+
+
+@asynccontextmanager
+async def open_keys(settings: Settings) -> AsyncIterator[SqlKeys]:
+    """The keys alone, for commands."""
+    books = await open_books(settings, owner=True)
+    try:
+        yield books.keys
+    finally:
+        await books.database.close()
+
+
+def _journals(settings: Settings) -> Path:
+    return settings.data_dir / "journal"
+
+
+async def open_app(settings: Settings, config: Config, logs: Logs, *, owner: bool) -> "App":
+    """A worker, ready to serve. `owner` as in `open_books`; only the owner flushes."""
+    app = App(settings, config, await open_books(settings, owner=owner), logs, flush=owner)
+    await app.start()
+    return app
+
+
+class App:
+    """One worker: `asgi` is the application, the rest its life. Made by `open_app` inside the event loop."""
+
+    def __init__(self, settings: Settings, config: Config, books: Books, logs: Logs, *, flush: bool) -> None:
+        clock = SystemClock()
+        self._books = books
+        self._flush = flush
+        self._draining = False
+        self._tasks: list[asyncio.Task[None]] = []
+        self._transports: list[Transport] = []
+        self._journal = FileJournal(_journals(settings), clock)
+        self._slots = HostSlots(settings.data_dir / "slots")
+        deployments, speakers = self._connect(config)
+        served = _catalog(settings, config, deployments)
+        self._metrics = Metrics(shared_dir(), models=served.served)
+        self._logs = logs
+        self._gateway = Gateway(
+            catalog=served,
+            providers=speakers,
+            keys=books.keys,
+            journal=self._journal,
+            slots=self._slots,
+            telemetry=Observer(self._metrics, AccessLog(logs, frozenset(served.served))),
+            clock=clock,
+        )
+        self._data_plane = DataPlane(self._gateway, _limits(settings))
+        self._control_plane = routes.build(
+            keys=books.keys, attempts=SqlAttempts(books.database), authenticate=self._authenticate, clock=clock
+        )
+        self._health = health.Health(lambda: not self._draining, self._metrics.render)
+        self.asgi = Edge(
+            self._route,
+            allowed_hosts=settings.allowed_hosts,
+            max_header_bytes=settings.max_header_bytes,
+            max_body_bytes=settings.max_body_bytes,
+            body_timeout_s=settings.body_timeout_s,
+            refuse=_refuse,
+        )
+
+    @property
+    def in_flight(self) -> int:
+        """Data plane requests between their first and last byte."""
+        return len(self._data_plane.running)
+
+    async def start(self) -> None:
+        """Begin what runs beside the requests."""
+        beside = [self._books.keys.run(), self._gauges()]
+        if self._flush:
+            beside.append(self._books.flusher.run())
+        self._tasks = [asyncio.create_task(work) for work in beside]
+
+    def drain_begin(self) -> None:
+        """Not ready any more; what still comes is served and told to close its connection."""
+        self._draining = True
+
+    async def drain_end(self, deadline_s: float) -> None:
+        """Whatever still runs ends with `server_shutdown`; returns when all have, or after `deadline_s`."""
+        for exchange in tuple(self._data_plane.running):
+            exchange.shut_down()
+        until = asyncio.get_running_loop().time() + deadline_s
+        while self.in_flight and asyncio.get_running_loop().time() < until:  # noqa: ASYNC110 - once in a life
+            await asyncio.sleep(0.01)
+
+    async def close(self) -> None:
+        """Everything is written down before this returns."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._journal.close()
+        if self._flush:
+            await self._books.flusher.flush_all()
+            self._books.flusher.close()
+        self._slots.close()
+        for transport in self._transports:
+            await transport.close()
+        await self._books.database.close()
+
+    def _connect(self, config: Config) -> tuple[list[Deployment], dict[str, ChatProvider]]:
+        deployments: list[Deployment] = []
+        speakers: dict[str, ChatProvider] = {}
+        for name, provider in config.providers.items():
+            try:
+                kind = providers.load(provider.kind)
+                transport = _transport(name, provider)
+            except ValueError as error:
+                raise ConfigError(f"providers.{name}: {error}") from error
+            self._transports.append(transport)
+            deployments += kind.deployments(name, provider)
+            speakers[name] = kind.connect(name, provider, transport, SystemClock())
+        return deployments, speakers
+
+    async def _authenticate(self, headers: Mapping[str, str]) -> Caller:
+        return await pipeline.admit(_credential(headers), self._gateway, Scope.MODELS)
+
+    async def _route(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
+        if self._draining:
+            send = _closing(send)
+        path: str = scope["path"]
+        if path in health.PATHS:
+            await self._health(scope, receive, send)
+        elif path.startswith(("/admin/", "/api/v1/")):
+            await self._control_plane(scope, receive, send)
+        else:
+            await self._data_plane(scope, receive, send)
+
+    async def _gauges(self) -> None:
+        while True:
+            await asyncio.sleep(GAUGES_INTERVAL_S)
+            journal, flusher = self._journal, self._books.flusher
+            self._metrics.journal_stands(
+                waiting=journal.waiting, failed_writes=journal.failed_writes, dropped=journal.dropped
+            )
+            if self._flush:
+                self._metrics.flusher_stands(
+                    failing=flusher.failing,
+                    booked=flusher.booked,
+                    damaged=flusher.damaged,
+                    torn=flusher.torn,
+                    rejected=flusher.rejected,
+                    interrupted=flusher.interrupted,
+                )
+
+
+def _catalog(settings: Settings, config: Config, deployments: list[Deployment]) -> Catalog:
+    try:
+        return catalog.build(
+            deployments,
+            config.aliases,
+            settings.default_model or config.default_model,
+            simulated=config.simulated,
+        )
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+
+
+def _limits(settings: Settings) -> Limits:
+    return Limits(
+        max_body_bytes=settings.max_body_bytes,
+        write_timeout_s=settings.write_timeout_s,
+        status_wait_s=settings.status_wait_s,
+        max_in_flight=settings.max_in_flight,
+    )
+
+
+def _transport(name: str, provider: ProviderSettings) -> Transport:
+    return open_transport(
+        provider=name,
+        connect_timeout_s=provider.timeouts.connect_s,
+        ca_bundle=provider.ca_bundle,
+        proxy=provider.proxy,
+        allow_private=provider.allow_private,
+        trusted_hosts=frozenset(
+            host for url in (provider.base_url, provider.auth_url) if url and (host := _own_host(url))
+        ),
+    )
+
+
+def _own_host(url: str) -> str | None:
+    """The host of a URL in the operator's own file, when it is an address or localhost: whoever writes
+    `10.0.0.7` down means it, and no name server can change it."""
+    host = urlsplit(url).hostname or ""
+    if host == "localhost":
+        return host
+    try:
+        ip_address(host)
+    except ValueError:
+        return None
+    return host
+
+
+def _credential(headers: Mapping[str, str]) -> str | None:
+    kind, _, key = headers.get("authorization", "").partition(" ")
+    if kind.lower() == "bearer":
+        return key.strip()
+    return headers.get("x-api-key") or headers.get("api-key")
+
+
+def _closing(send: Send) -> Send:
+    async def closing(message: MutableMapping[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message["headers"], (b"connection", b"close")]
+        await send(message)
+
+    return closing
+
+
+def _refuse(scope: AsgiScope, error: GatewayError) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
+    """What the edge tells a client that it does not let in."""
+    request_id = "req_" + ulid()
+    headers = [JSON, (b"x-request-id", request_id.encode()), *problems.headers(error)]
+    return error.http_status, headers, problems.body(error, request_id)

@@ -13,6 +13,7 @@ from xrouter.core.call import Attempt, Call, Caller, Scope
 from xrouter.core.chat import Answer, AnswerMessage, ChatRequest, Choice, Event
 from xrouter.core.clock import SystemClock
 from xrouter.core.deployment import Deployment, Timeouts
+from xrouter.core.ids import ulid
 from xrouter.core.money import Price
 from xrouter.gateway import catalog
 from xrouter.gateway.gateway import Gateway
@@ -164,6 +165,7 @@ def call(
         fields={name: msgspec.Raw(msgspec.json.encode(value)) for name, value in raw.items()},
     )
     return Call(
+        id="chatcmpl-" + ulid(),
         request=request,
         caller=Caller("k", "test", frozenset({Scope.MODELS})),
         request_id="req_1",

@@ -5,6 +5,12 @@ from typing import Any
 
 PATHS = frozenset({"/health/live", "/health/ready", "/metrics"})
 
+_JSON = b"application/json"
+_ONLY_GET = (
+    b'{"error":{"message":"This URL answers GET only.","type":"invalid_request_error","param":null,'
+    b'"code":"method_not_allowed"}}'
+)
+
 _Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
@@ -25,10 +31,11 @@ class Health:
 
     def _answer(self, method: str, path: str) -> tuple[int, bytes, bytes]:
         if method not in ("GET", "HEAD"):
-            return 405, b"application/json", b'{"error":{"message":"Only GET.","type":"invalid_request_error","param":null,"code":"method_not_allowed"}}'
+            return 405, _JSON, _ONLY_GET
         if path == "/metrics":
             return 200, *self._render()
         if path == "/health/live":
-            return 200, b"application/json", b'{"status":"live"}'
-        ready = self._is_ready()
-        return 200 if ready else 503, b"application/json", b'{"status":"ready"}' if ready else b'{"status":"draining"}'
+            return 200, _JSON, b'{"status":"live"}'
+        if self._is_ready():
+            return 200, _JSON, b'{"status":"ready"}'
+        return 503, _JSON, b'{"status":"draining"}'

@@ -13,10 +13,11 @@ from urllib.error import URLError
 from urllib.request import urlopen
 
 import typer
+import yaml
 
 from xrouter.cli import serve
 from xrouter.core.api_key import mint
-from xrouter.settings import Config, SecretText, load_config, load_settings, parse_config
+from xrouter.settings import SecretText, load_config, load_settings
 
 
 def demo() -> None:
@@ -29,7 +30,10 @@ def demo() -> None:
     if settings.bootstrap_key is None:
         settings = settings.model_copy(update={"bootstrap_key": SecretText(mint()[1].reveal())})
     with simulators(settings.data_dir) as url:
-        config = load_config(settings.config) if settings.config is not None else demo_config(url)
+        if settings.config is None:
+            settings = settings.model_copy(update={"config": _write_config(settings.data_dir, url)})
+        assert settings.config is not None
+        config = load_config(settings.config)
 
         def announce(listening_on: str) -> None:
             assert settings.bootstrap_key is not None
@@ -67,7 +71,9 @@ def _running(state: Path) -> dict[str, Any] | None:
 def _start(state: Path, log: Path) -> dict[str, Any]:
     command = [sys.executable, "-m", "xrouter", "simulate", "--port", "0"]
     with log.open("w") as errors:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, start_new_session=True)
+        process = subprocess.Popen(  # noqa: S603 - our own command, nothing of a user's in it
+            command, stdout=subprocess.PIPE, stderr=errors, text=True, start_new_session=True
+        )
     assert process.stdout is not None
     line = process.stdout.readline()
     if not line:
@@ -82,36 +88,39 @@ def _explain(log: Path) -> int:
     return 1
 
 
-def demo_config(url: str) -> Config:
+def _write_config(data_dir: Path, url: str) -> Path:
     """What an operator's xrouter.yaml would say, with the simulators at `url` in the vendors' places."""
-    return parse_config(
-        {
-            "providers": {
-                "gigachat": {
-                    "kind": "gigachat",
-                    "base_url": f"{url}/gigachat/v1",
-                    "auth_url": f"{url}/gigachat/api/v2/oauth",
-                    "api_key": "ZGVtbzpkZW1v",  # base64 of demo:demo, for the simulator only
-                    "scope": "GIGACHAT_API_CORP",
-                    "models": ["GigaChat-2", "GigaChat-2-Pro", "GigaChat-2-Max"],
-                },
-                "tbank": {
-                    "kind": "tbank",
-                    "base_url": f"{url}/openai/v1",
-                    "models": [
-                        _priced("t-pro-it-2.1", 35, 70),
-                        _priced("t-lite-it-2.1", 10, 20),
-                    ],
-                },
+    path = data_dir / "demo.yaml"
+    path.write_text(yaml.safe_dump(_config(url), sort_keys=False))
+    return path
+
+
+def _config(url: str) -> dict[str, Any]:
+    return {
+        "providers": {
+            "gigachat": {
+                "kind": "gigachat",
+                "base_url": f"{url}/gigachat/v1",
+                "auth_url": f"{url}/gigachat/api/v2/oauth",
+                "api_key": "ZGVtbzpkZW1v",  # base64 of demo:demo, for the simulator only
+                "scope": "GIGACHAT_API_CORP",
+                "models": ["GigaChat-2", "GigaChat-2-Pro", "GigaChat-2-Max"],
             },
-            "aliases": {
-                "smart": ["gigachat/GigaChat-2-Max", "tbank/t-pro-it-2.1"],
-                "fast": ["tbank/t-lite-it-2.1", "gigachat/GigaChat-2"],
+            "tbank": {
+                "kind": "tbank",
+                "base_url": f"{url}/openai/v1",
+                "models": [
+                    _priced("t-pro-it-2.1", 35, 70),
+                    _priced("t-lite-it-2.1", 10, 20),
+                ],
             },
-            "simulated": True,
         },
-        "demo",
-    )
+        "aliases": {
+            "smart": ["gigachat/GigaChat-2-Max", "tbank/t-pro-it-2.1"],
+            "fast": ["tbank/t-lite-it-2.1", "gigachat/GigaChat-2"],
+        },
+        "simulated": True,
+    }
 
 
 def _priced(name: str, input_rub: int, output_rub: int) -> dict[str, Any]:

@@ -1,29 +1,41 @@
 """`xrouter serve`: the gateway for real upstreams."""
 
+import sys
 from typing import Annotated
 
 import typer
+import uvloop
 
+from xrouter.app import open_app
 from xrouter.settings import Config, ConfigError, Settings, load_config, load_settings
+from xrouter.supervisor.books import keep_books
+from xrouter.supervisor.serve import Announce, serve_one
+from xrouter.supervisor.workers import serve_many
+from xrouter.telemetry.logs import configure
+from xrouter.telemetry.redaction import secrets_in
 
 
 def serve(
-    worker_count: Annotated[
-        int | None, typer.Option("--workers", help="Processes; above 1 under a supervisor.", min=1, max=64)
+    workers: Annotated[
+        int | None, typer.Option(help="Processes (XROUTER_WORKERS); above 1 under a supervisor.", min=1, max=64)
     ] = None,
 ) -> None:
     """Serve the providers of xrouter.yaml (XROUTER_CONFIG)."""
     settings = load_settings()
-    if worker_count is not None:
-        settings = settings.model_copy(update={"workers": worker_count})
+    if workers is not None:
+        settings = settings.model_copy(update={"workers": workers})
     if settings.config is None:
         raise ConfigError(
             "no providers: set XROUTER_CONFIG to your xrouter.yaml (README, 'Real providers'), or try `xrouter demo`"
         )
-    config = load_config(settings.config)
-    raise typer.Exit(run(settings, config))
+    raise typer.Exit(
+        run(settings, load_config(settings.config), lambda url: typer.echo(f"XRouter is running on {url}"))
+    )
 
 
-def run(settings: Settings, config: Config) -> int:
-    """One process, or a supervisor with several; the exit code."""
-    return 0
+def run(settings: Settings, config: Config, announce: Announce) -> int:
+    """One process, or a supervisor with several; the exit code. `announce` gets the URL once it answers."""
+    logs = configure(settings.log_level, sys.stderr, secrets=(*secrets_in(settings), *secrets_in(config)))
+    if settings.workers > 1:
+        return uvloop.run(serve_many(settings, keep_books, announce))
+    return uvloop.run(serve_one(settings, lambda: open_app(settings, config, logs, owner=True), announce))

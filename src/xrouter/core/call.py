@@ -72,7 +72,7 @@ class Call:
     deadline: float = inf
     client_request_id: str | None = None
     dialect: str = "openai"
-    id: str = field(default_factory=lambda: "chatcmpl-" + ulid())
+    id: str = field(default_factory=lambda: f"chatcmpl-{ulid()}")
     attempts: list["Attempt"] = field(default_factory=list)
     served_model: str | None = None
 

@@ -14,7 +14,7 @@ from xrouter.core.ids import ulid
 
 Headers: TypeAlias = Iterable[tuple[bytes, bytes]]
 Scope: TypeAlias = MutableMapping[str, Any]
-Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Receive: TypeAlias = Callable[[], Awaitable[Any]]
 Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 JSON = (b"content-type", b"application/json")
@@ -28,11 +28,12 @@ ABORT_EXTENSION = "xrouter.abort"
 
 
 class Exchange:
-    """`status` is what the client was told, 0 before the status line; `call` is set once there is one."""
+    """`id` is one ULID under both public ids, `req_...` and `chatcmpl-...`. `status` is what the client was told,
+    0 before the status line; `call` is set once there is one."""
 
     __slots__ = (
-        "_send", "_watch", "call", "headers", "method", "path", "receive", "request_id", "scope", "started", "status",
-        "writes", "writing",
+        "_send", "_watch", "call", "headers", "id", "method", "path", "receive", "request_id", "scope", "started",
+        "status", "writes", "writing",
     )  # fmt: skip
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, started: float) -> None:
@@ -42,7 +43,8 @@ class Exchange:
         self.method: str = scope["method"]
         self.path: str = scope["path"]
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
-        self.request_id = "req_" + ulid()
+        self.id = ulid()
+        self.request_id = "req_" + self.id
         self.started = started
         self.status = 0
         self.call: Call | None = None

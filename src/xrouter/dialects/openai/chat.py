@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import aclosing, suppress
+from math import inf
 
 from xrouter.core.call import Call, Caller
 from xrouter.core.chat import Answer
@@ -26,7 +27,10 @@ class ChatCompletions:
         limits = self._limits
         caller = await pipeline.admit(exchange.credential(), self._gateway)
         body = await request_body.read_body(
-            exchange.scope, exchange.receive, limit=limits.max_body_bytes, timeout_s=limits.body_timeout_s
+            exchange.scope,
+            exchange.receive,
+            limit=limits.max_body_bytes,
+            timeout_s=inf,  # the edge keeps the time
         )
         request_body.check_utf8(body)
         request_body.check_depth(body)
@@ -49,6 +53,7 @@ class ChatCompletions:
         request = chat_request.parse(body)
         started = clock.monotonic()
         return Call(
+            id=f"chatcmpl-{exchange.id}",
             request=request,
             caller=caller,
             request_id=exchange.request_id,

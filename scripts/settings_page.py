@@ -1,0 +1,143 @@
+"""Writes docs/settings.md from the models of `xrouter.settings`: `make docs`. A test holds the page to the code."""
+
+import types
+import typing
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from xrouter.settings import (
+    Config,
+    ModelSettings,
+    PriceSettings,
+    ProviderSettings,
+    SecretText,
+    Settings,
+    TimeoutSettings,
+)
+
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "settings.md"
+FILE_MODELS = (Config, ProviderSettings, ModelSettings, PriceSettings, TimeoutSettings)
+
+HEAD = """\
+# Settings
+
+Generated from `src/xrouter/settings.py` by `make docs`; edit that file, not this page.
+
+Settings of the process come from the environment. Providers, models, prices and aliases come from one file,
+`xrouter.yaml`, that `XROUTER_CONFIG` names. A key that does not exist is an error with a suggestion. In the file
+`${NAME}` stands for an environment variable, so that credentials need not be written down.
+
+## Environment
+"""
+
+FILE_HEAD = """
+## xrouter.yaml
+
+```yaml
+providers:
+  gigachat:
+    kind: gigachat
+    api_key: ${GIGACHAT_CREDENTIALS}
+    scope: GIGACHAT_API_PERS
+    models:
+      - GigaChat-2
+      - name: GigaChat-2-Max
+        price: {input_rub_per_1m: 650, output_rub_per_1m: 650}
+  tbank:
+    kind: tbank
+    base_url: https://llm.example.com/v1
+    api_key: ${TBANK_API_KEY}
+    models: [t-pro-it-2.1]
+
+aliases:
+  smart: [gigachat/GigaChat-2-Max, tbank/t-pro-it-2.1]
+```
+
+A model's public id is `provider/name`. An alias is a list of ids that are tried in order.
+"""
+
+
+def word(annotation: Any) -> str:
+    """A type as an operator would say it."""
+    origin, inside = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is Annotated:
+        return word(inside[0])
+    if origin in (Union, types.UnionType):
+        return " or ".join(dict.fromkeys(word(part) for part in inside if part is not type(None)))
+    if origin is Literal:
+        return ", ".join(map(str, inside))
+    if origin in (list, tuple):
+        return f"list of {word(inside[0])}"
+    if origin is dict:
+        return f"{word(inside[0])} → {word(inside[1])}"
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return f"[{annotation.__name__.removesuffix('Settings').lower()}](#{anchor(annotation)})"
+    names = {
+        "str": "text",
+        "int": "integer",
+        "bool": "yes or no",
+        "float": "number",
+        "Decimal": "decimal number",
+        "SecretText": "secret",
+    }
+    name = annotation.__name__
+    return names.get(name, {"Path": "path", "IPv4Network": "network", "IPv6Network": "network"}.get(name, name))
+
+
+def anchor(model: type[BaseModel]) -> str:
+    return heading(model).lower().replace(" ", "-")
+
+
+def heading(model: type[BaseModel]) -> str:
+    return "the file" if model is Config else "a " + model.__name__.removesuffix("Settings").lower()
+
+
+def default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    value = field.get_default(call_default_factory=True) if field.default_factory in (list, dict) else field.default
+    if value is PydanticUndefined or value is None or value in ([], {}):
+        return "–"
+    return f"`{value.reveal() if isinstance(value, SecretText) else value}`"
+
+
+def limits(field: FieldInfo) -> str:
+    """`; 1 to 64` and the like."""
+    found = {name: getattr(part, name) for part in field.metadata for name in ("ge", "gt", "le") if hasattr(part, name)}
+    if "ge" in found and "le" in found:
+        return f", {found['ge']} to {found['le']}"
+    if "ge" in found:
+        return f", {found['ge']} or more"
+    return f", above {found['gt']}" if "gt" in found else ""
+
+
+def table(model: type[BaseModel], prefix: str = "") -> list[str]:
+    rows = ["| name | type | default | meaning |", "|---|---|---|---|"]
+    for name, field in model.model_fields.items():
+        shown = f"{prefix}{name.upper()}" if prefix else name
+        kind = word(field.annotation) + limits(field)
+        rows.append(f"| `{shown}` | {kind} | {default(field)} | {field.description or ''} |".replace("  |", " |"))
+    return rows
+
+
+def page() -> str:
+    lines = [HEAD, *table(Settings, str(Settings.model_config["env_prefix"])), FILE_HEAD]
+    for model in FILE_MODELS:
+        title = heading(model)
+        lines += [
+            f"### {title[0].upper()}{title[1:]}",
+            "",
+            " ".join((model.__doc__ or "").split()),
+            "",
+            *table(model),
+            "",
+        ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")

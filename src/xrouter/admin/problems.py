@@ -1,0 +1,112 @@
+"""Errors of the control plane, in the shape of every other error: `{"error": {message, type, param, code}}`."""
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from typing import Any
+
+import msgspec
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+from starlette.routing import Route
+
+from xrouter.core.errors import GatewayError, Internal, Invalid, MethodNotAllowed, NotFound
+from xrouter.core.ids import ulid
+
+
+class ErrorFields(BaseModel):
+    """What went wrong. `param` names the field or query parameter; `code` is a stable word, below `/api/v1` the
+    HTTP status as OpenRouter's clients expect it."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | int | None
+    metadata: dict[str, Any]
+
+
+class ErrorBody(BaseModel):
+    error: ErrorFields
+
+
+def handle_errors(app: FastAPI) -> None:
+    """Every error of `app` becomes an `ErrorBody`."""
+    app.add_exception_handler(GatewayError, _gateway_error)
+    app.add_exception_handler(RequestValidationError, _validation_error)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(Exception, _own_fault)
+
+
+def unknown_name(name: str, known: frozenset[str], kind: str) -> Invalid:
+    """The error for a field or parameter that does not exist; names the nearest one that does."""
+    near = get_close_matches(name, sorted(known), 1)
+    return Invalid(
+        f"The {kind} '{name}' does not exist" + (f"; did you mean '{near[0]}'?" if near else "."),
+        param=name,
+        code="unknown_parameter",
+    )
+
+
+async def _gateway_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, GatewayError)
+    return _answer(request, error)
+
+
+async def _validation_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    first: Mapping[str, Any] = error.errors()[0]
+    place = [str(part) for part in first["loc"][1:]]
+    if first["type"] == "json_invalid":
+        return _answer(request, Invalid("The body is not valid JSON.", code="invalid_json"))
+    if first["type"] == "extra_forbidden":
+        known = frozenset(getattr(request.scope.get("route"), "known_names", ()))
+        return _answer(request, unknown_name(place[-1], known, "field"))
+    if not place:
+        return _answer(request, Invalid("The body must be a JSON object, sent with Content-Type: application/json."))
+    param = ".".join(place)
+    if first["type"] == "missing":
+        return _answer(request, Invalid(f"'{param}' is required.", param=param, code="missing_required_parameter"))
+    message = str(first["msg"]).removeprefix("Value error, ")
+    return _answer(request, Invalid(f"'{param}': {message[:1].lower()}{message[1:]}.", param=param))
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    if error.status_code == 404:
+        return _answer(request, NotFound(f"Unknown URL: {request.method} {request.url.path}", code="unknown_url"))
+    if error.status_code == 405:
+        allow = _methods(request)
+        return _answer(
+            request, MethodNotAllowed(f"This URL knows {', '.join(allow)}, not {request.method}.", allow=allow)
+        )
+    return _answer(request, Invalid("The body cannot be read: it must be JSON in UTF-8.", code="invalid_json"))
+
+
+def _methods(request: Request) -> tuple[str, ...]:
+    """What may be done at this URL: the framework itself names the methods of one route only."""
+    routes = [route for route in request.app.routes if isinstance(route, Route)]
+    matching = [route for route in routes if route.path_regex.match(request.scope["path"])]
+    return tuple(sorted({method for route in matching for method in route.methods or ()}))
+
+
+async def _own_fault(request: Request, error: Exception) -> Response:
+    """The exception itself goes on to the log; the client learns the request id only."""
+    return _answer(request, Internal("Something went wrong in the gateway; its log holds the reason."))
+
+
+def _answer(request: Request, error: GatewayError) -> Response:
+    request_id = "req_" + ulid()
+    metadata: dict[str, Any] = {"request_id": request_id, **error.metadata}
+    code: str | int | None = error.code
+    if request.scope["path"].startswith("/api/"):
+        metadata["code"] = code
+        code = error.http_status
+    fields = ErrorFields(message=error.message, type=error.type, param=error.param, code=code, metadata=metadata)
+    headers = {"x-request-id": request_id}
+    if error.retry_after_s is not None:
+        headers["retry-after"] = str(max(1, round(error.retry_after_s)))
+    if isinstance(error, MethodNotAllowed):
+        headers["allow"] = ", ".join(error.allow)
+    body = msgspec.json.encode({"error": fields.model_dump()})
+    return Response(body, error.http_status, headers, media_type="application/json")

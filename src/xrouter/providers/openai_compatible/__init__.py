@@ -1,0 +1,115 @@
+"""Every server that speaks OpenAI's chat completions: OpenAI, vLLM with T-Bank's models, and most others.
+
+How each bends the format is data: a row of `openai_compatible.toml` (see `rows.py`). This module itself is
+the kind `openai_compatible`, the row that assumes least.
+"""
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+from xrouter.core.call import Attempt
+from xrouter.core.chat import Answer, ChatRequest, Event
+from xrouter.core.clock import Clock
+from xrouter.core.deployment import Deployment
+from xrouter.core.ports import ChatProvider
+from xrouter.providers import ProviderKind, list_deployments
+from xrouter.providers._http import Exchange
+from xrouter.settings import ConfigError, ProviderSettings
+from xrouter.transport import BrokenOff, Response, Transport
+
+from .answer import read_answer
+from .reading import Reading, reading
+from .request import upstream_request
+from .rows import Row, rows
+from .stream import StreamReader
+
+
+def row_names() -> tuple[str, ...]:
+    """The kinds that are rows."""
+    return tuple(rows())
+
+
+def row(name: str) -> ProviderKind:
+    """The kind of that row."""
+    return _RowKind(name, rows()[name])
+
+
+class _RowKind:
+    """A row as a provider kind."""
+
+    def __init__(self, kind: str, row: Row) -> None:
+        self._kind = kind
+        self._row = row
+
+    def deployments(self, name: str, settings: ProviderSettings) -> tuple[Deployment, ...]:
+        self._base_url(name, settings)
+        prices = {model: found.price() for model, found in self._row.prices.items()}
+        return list_deployments(name, settings, kind=self._kind, prices=prices, max_concurrency=0)
+
+    def connect(self, name: str, settings: ProviderSettings, http: Transport, clock: Clock) -> ChatProvider:
+        if self._row.needs_key and not settings.api_key:
+            raise ConfigError(f"providers.{name}.api_key: {self._kind} needs a key")
+        headers = {"Content-Type": "application/json"}
+        if settings.api_key:
+            headers["Authorization"] = f"Bearer {settings.api_key.reveal()}"
+        url = f"{self._base_url(name, settings)}/chat/completions"
+        return OpenAICompatible(Exchange(name, http, clock), url, headers, self._row)
+
+    def _base_url(self, name: str, settings: ProviderSettings) -> str:
+        url = settings.base_url or self._row.base_url
+        if not url:
+            raise ConfigError(f"providers.{name}.base_url: {self._kind} has no address of its own; say where it runs")
+        return url.rstrip("/")
+
+
+class OpenAICompatible:
+    """One account at one such server."""
+
+    def __init__(self, exchange: Exchange, url: str, headers: dict[str, str], row: Row) -> None:
+        self._exchange = exchange
+        self._url = url
+        self._headers = headers
+        self._row = row
+
+    async def chat(self, request: ChatRequest, attempt: Attempt) -> AsyncGenerator[Event, None]:
+        """See `core.ports.ChatProvider`."""
+        upstream = upstream_request(request, attempt.deployment.upstream_model, self._row)
+        attempt.dropped = upstream.dropped
+        how = reading(self._row, upstream, attempt.id)
+        accept = "text/event-stream" if request.stream else "application/json"
+        async with self._exchange.post(
+            self._url, headers={**self._headers, "Accept": accept}, body=upstream.body, attempt=attempt
+        ) as response:
+            if request.stream:
+                async with aclosing(self._events(response, how)) as events:
+                    async for event in events:
+                        yield event
+                return
+            answer = await self._answer(response, how)
+        yield answer
+
+    async def _answer(self, response: Response, how: Reading) -> Answer:
+        body = await self._exchange.json(response)
+        return read_answer(self._exchange.provider, body, self._exchange.in_band, how)
+
+    async def _events(self, response: Response, how: Reading) -> AsyncGenerator[Event, None]:
+        reader = StreamReader(self._exchange.provider, self._exchange.in_band, how)
+        async with aclosing(self._exchange.events(response)) as batches:
+            try:
+                async for batch in batches:
+                    for sent in batch:
+                        for event in reader.read(sent.data):
+                            yield event
+                        if reader.done:
+                            break
+                    if reader.done:
+                        break
+            except BrokenOff:
+                if not reader.complete:  # else nothing is missing but the farewell
+                    raise
+            reader.end()
+            await self._exchange.drain(batches)
+
+
+_plain = _RowKind("openai_compatible", rows()["openai_compatible"])
+deployments, connect = _plain.deployments, _plain.connect

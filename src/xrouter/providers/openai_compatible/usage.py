@@ -1,0 +1,62 @@
+"""The `usage` object, read with distrust: a vendor's number becomes money."""
+
+from typing import Any
+
+import msgspec
+from msgspec import Raw
+
+from xrouter.core.chat import Fields, Usage
+
+_MOST_TOKENS = 1_000_000_000
+_READ_HERE = frozenset({"prompt_tokens", "completion_tokens", "total_tokens"})
+_CACHED, _CACHE_WRITE, _REASONING = "cached_tokens", "cache_write_tokens", "reasoning_tokens"
+_KNOWN_DETAILS = frozenset({_CACHED, _CACHE_WRITE, _REASONING})
+_DETAILS = ("prompt_tokens_details", "completion_tokens_details")
+
+
+def read_usage(raw: Raw | None) -> Usage | None:
+    """Tokens as reported, or None where the report is absent or absurd (then the gateway estimates).
+
+    Absurd: no object, or the input or output count missing, negative, no integer, or above a thousand
+    million. Part counts (cached, reasoning) are cut to their whole.
+    """
+    if raw is None:
+        return None
+    try:
+        found = msgspec.json.decode(raw)
+    except ValueError:
+        return None
+    if not isinstance(found, dict):
+        return None
+    prompt, completion = token_count(found.get("prompt_tokens")), token_count(found.get("completion_tokens"))
+    if prompt is None or completion is None:
+        return None
+    details, more = (_object(found.get(name)) for name in _DETAILS)
+    cached = details.get(_CACHED, found.get("prompt_cache_hit_tokens"))  # the second is DeepSeek's
+    return Usage(
+        input_tokens=prompt,
+        output_tokens=completion,
+        cached_tokens=min(token_count(cached) or 0, prompt),
+        cache_write_tokens=min(token_count(details.get(_CACHE_WRITE)) or 0, prompt),
+        reasoning_tokens=min(token_count(more.get(_REASONING)) or 0, completion),
+        extra=_extra(found),
+    )
+
+
+def token_count(value: object) -> int | None:
+    """A count that can be billed, or None."""
+    return value if type(value) is int and 0 <= value <= _MOST_TOKENS else None
+
+
+def _object(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _extra(found: dict[str, Any]) -> Fields | None:
+    """The vendor's further fields; a details object whole where it says more than we read."""
+    extra = {}
+    for name, value in found.items():
+        if name in _READ_HERE or (name in _DETAILS and _KNOWN_DETAILS.issuperset(_object(value))):
+            continue
+        extra[name] = Raw(msgspec.json.encode(value))
+    return extra or None

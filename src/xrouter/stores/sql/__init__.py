@@ -1,0 +1,1 @@
+"""The database: one code for SQLite and PostgreSQL, in SQLAlchemy Core."""

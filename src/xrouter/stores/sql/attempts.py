@@ -1,0 +1,63 @@
+"""Reads the books: the attempts of a call, and pages of attempts from new to old."""
+
+from typing import Any, Final
+
+from sqlalchemy import Connection, Row, Select, literal, select, tuple_
+
+from xrouter.core.call import State
+from xrouter.core.records import AttemptFilter, AttemptRecord, Page
+from xrouter.stores.sql.cursors import cursor_after, read_cursor
+from xrouter.stores.sql.database import Database
+from xrouter.stores.sql.schema import attempts
+
+_KIND: Final = b"a"
+_EQUAL: Final = ("call_id", "request_id", "client_request_id", "key_id", "state", "model", "deployment")
+
+
+class SqlAttempts:
+    """The port `AttemptLog` over table `attempts`. Raises `DatabaseUnavailable`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def of_call(self, call_id: str) -> tuple[AttemptRecord, ...]:
+        """The attempts of one call in their order; empty when unknown."""
+        query = select(attempts).where(attempts.c.call_id == call_id).order_by(attempts.c.number, attempts.c.id)
+        return await self._fetch(query)
+
+    async def page(self, wanted: AttemptFilter, cursor: str | None, limit: int) -> Page[AttemptRecord]:
+        """Newest first by (`started_at`, `id`). Raises ValueError for a cursor that we did not make."""
+        query = _matching(wanted).order_by(attempts.c.started_at.desc(), attempts.c.id.desc()).limit(limit + 1)
+        if cursor is not None:
+            at, row_id = read_cursor(_KIND, cursor)
+            query = query.where(tuple_(attempts.c.started_at, attempts.c.id) < tuple_(literal(at), literal(row_id)))
+        found = await self._fetch(query)
+        items = found[:limit]
+        more = len(found) > limit
+        return Page(items, cursor_after(_KIND, items[-1].started_at, items[-1].id) if more else None)
+
+    async def _fetch(self, query: Select[Any]) -> tuple[AttemptRecord, ...]:
+        def work(connection: Connection) -> tuple[AttemptRecord, ...]:
+            return tuple(_record(row) for row in connection.execute(query))
+
+        return await self._database.read(work)
+
+
+def _matching(wanted: AttemptFilter) -> Select[Any]:
+    query = select(attempts)
+    for name in _EQUAL:
+        value = getattr(wanted, name)
+        if value is not None:
+            # no stored text holds a NUL, and PostgreSQL will not even compare with one
+            query = query.where(attempts.c[name] == str(value).replace("\0", "\ufffd"))
+    if wanted.since is not None:
+        query = query.where(attempts.c.started_at >= wanted.since)
+    if wanted.until is not None:
+        query = query.where(attempts.c.started_at < wanted.until)
+    return query
+
+
+def _record(row: Row[Any]) -> AttemptRecord:
+    fields = row._asdict()
+    fields["state"] = State(fields["state"])
+    return AttemptRecord(**fields)

@@ -1,0 +1,25 @@
+"""`python -m xrouter.supervisor.worker`: one of several serving processes, started by the supervisor."""
+
+import sys
+
+import uvloop
+
+from xrouter.app import open_app
+from xrouter.settings import ConfigError, load_config, load_settings
+from xrouter.supervisor.work import work
+from xrouter.telemetry.logs import configure
+from xrouter.telemetry.redaction import secrets_in
+
+
+def main() -> int:
+    """Settings come through the environment, the configuration from its file; the exit code."""
+    settings = load_settings()
+    if settings.config is None:
+        raise ConfigError("a worker reads its configuration from XROUTER_CONFIG")
+    config = load_config(settings.config)
+    logs = configure(settings.log_level, sys.stderr, secrets=(*secrets_in(settings), *secrets_in(config)))
+    return uvloop.run(work(settings, lambda: open_app(settings, config, logs, owner=False), sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,340 @@
+"""Prometheus metrics behind the port `Telemetry`, for one process or for several that share a directory.
+
+Labels are bounded: models are the configured ids (anything else is `other`), codes are our own words, and key
+ids are never a label. Children are bound once and kept in dicts, because `labels()` costs four times as much
+as the count itself.
+"""
+
+import os
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from prometheus_client.gc_collector import GCCollector
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.platform_collector import PlatformCollector
+from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector
+
+from xrouter.core.call import Attempt, Call
+from xrouter.core.errors import GatewayError
+from xrouter.core.money import MICRO_PER_RUB
+from xrouter.telemetry.shared_dir import VARIABLE, Slot, forget_the_dead
+
+OTHER: Final = "other"
+NONE: Final = "none"
+
+_CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4.encode()
+_SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
+_SHORT_SECONDS: Final = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
+_MOST_WORDS: Final = 64
+_MOST_AT_ONCE: Final = 10**15
+_WORD: Final = re.compile(r"[a-z][a-z0-9_]{0,63}\Z")
+
+_Count = Callable[[float], None]
+
+
+def _codes(error: type[GatewayError] = GatewayError) -> set[str]:
+    """Every default code of the error tree."""
+    found = {error.default_code} if error.default_code else set()
+    return found.union(*(_codes(below) for below in error.__subclasses__()))
+
+
+class _Words:
+    """The values that one label may take: those known from the start, then the first 64 others that look
+    like our codes. The rest is `other`, so a vendor who invents codes cannot fill the memory."""
+
+    def __init__(self, known: Iterable[str]) -> None:
+        self._known = set(known)
+        self._room = _MOST_WORDS
+
+    def bounded(self, word: str | None) -> str:
+        if word in self._known:
+            return word
+        if word is None:
+            return NONE
+        if self._room and _WORD.match(word):
+            self._room -= 1
+            self._known.add(word)
+            return word
+        return OTHER
+
+
+class _DeploymentCounts:
+    """The children of one deployment."""
+
+    __slots__ = ("cached", "cost", "input", "output", "reasoning", "seconds")
+
+    def __init__(self, tokens: Counter, cost: Counter, seconds: Histogram, deployment: str) -> None:
+        self.input: _Count = tokens.labels(deployment, "input").inc
+        self.output: _Count = tokens.labels(deployment, "output").inc
+        self.cached: _Count = tokens.labels(deployment, "cached").inc
+        self.reasoning: _Count = tokens.labels(deployment, "reasoning").inc
+        self.cost: _Count = cost.labels(deployment).inc
+        self.seconds: _Count = seconds.labels(deployment).observe
+
+
+class Metrics:
+    """Counts calls and attempts; `render()` is the body of `/metrics`.
+
+    `registry_dir` is the directory shared with the other workers (`shared_dir.shared_dir()`); None keeps
+    everything in this process and adds the process, platform and garbage collector figures, which would mean
+    little when any worker may answer the scrape. `models` are the ids and aliases that may be a label.
+    Raises OSError where the directory cannot be used.
+    """
+
+    def __init__(self, registry_dir: Path | None = None, *, models: Iterable[str] = ()) -> None:
+        self._directory = registry_dir
+        self._models = set(models)
+        self._codes = _Words(_codes())
+        self._errors = _Words(_codes())
+        self._registry = CollectorRegistry()
+        if registry_dir is not None:
+            self._slot = Slot(registry_dir)
+            _write_into(registry_dir, self._slot.name)
+            self._source: Collector = CollectorRegistry()
+            MultiProcessCollector(self._source, str(registry_dir))  # type: ignore[no-untyped-call]
+        else:
+            self._source = self._registry
+            ProcessCollector(registry=self._registry)
+            PlatformCollector(registry=self._registry)
+            GCCollector(registry=self._registry)
+        self._declare(self._registry)
+        self._calls: dict[tuple[str, str, int, str | None], tuple[_Count, _Count, _Count]] = {}
+        self._first: dict[str, _Count] = {}
+        self._attempts: dict[tuple[str, str, str | None], _Count] = {}
+        self._upstream: dict[tuple[str, int | None], _Count] = {}
+        self._deployments: dict[str, _DeploymentCounts] = {}
+        self._totals: dict[Counter, int] = {}
+
+    def _declare(self, registry: CollectorRegistry) -> None:
+        self._requests = Counter(
+            "xrouter_requests", "Requests ended.", ["dialect", "model", "status", "code"], registry=registry
+        )
+        self._seconds = Histogram(
+            "xrouter_request_duration_seconds",
+            "From a call's first byte to the end of its answer.",
+            ["model"],
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self._overhead = Histogram(
+            "xrouter_overhead_seconds",
+            "Of a call's time, what was not spent in attempts upstream.",
+            ["model"],
+            buckets=_SHORT_SECONDS,
+            registry=registry,
+        )
+        self._ttft = Histogram(
+            "xrouter_ttft_seconds",
+            "From a streamed call's first byte to its first content.",
+            ["model"],
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self._tokens = Counter(
+            "xrouter_tokens",
+            "Tokens billed by upstreams; cached is part of input, reasoning of output.",
+            ["deployment", "kind"],
+            registry=registry,
+        )
+        self._cost = Counter(
+            "xrouter_cost_rub",
+            "Cost of attempts in roubles. A float, as all of Prometheus: the books in the database are exact.",
+            ["deployment"],
+            registry=registry,
+        )
+        self._attempt = Counter(
+            "xrouter_attempts", "Upstream calls ended.", ["deployment", "state", "error"], registry=registry
+        )
+        self._attempt_seconds = Histogram(
+            "xrouter_attempt_duration_seconds",
+            "Duration of upstream calls.",
+            ["deployment"],
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self._upstream_errors = Counter(
+            "xrouter_upstream_errors",
+            "Failed upstream calls by the upstream's status; none: no status line came.",
+            ["deployment", "upstream_status"],
+            registry=registry,
+        )
+        self._in_flight = _gauge("xrouter_in_flight", "Requests being served.", registry)
+        self.in_flight_now: _Count = self._in_flight.inc
+        self._journal_waiting = _gauge("xrouter_journal_waiting", "Outcomes that the disk has refused.", registry)
+        self._journal_failed = _counter("xrouter_journal_failed_writes", "Journal writes refused.", registry)
+        self._journal_dropped = _counter("xrouter_journal_dropped", "Outcomes given up.", registry)
+        self._flush_failing = _gauge("xrouter_flush_failing", "1 while the database takes no attempts.", registry)
+        self._flush_booked = _counter("xrouter_flush_booked", "Journal records moved to the database.", registry)
+        self._flush_damaged = _counter("xrouter_flush_damaged", "Damaged stretches of journals.", registry)
+        self._flush_torn = _counter("xrouter_flush_torn", "Half-written last records of killed processes.", registry)
+        self._flush_rejected = _counter("xrouter_flush_rejected", "Rows that the database refused.", registry)
+        self._flush_interrupted = _counter("xrouter_flush_interrupted", "Attempts whose process died.", registry)
+        self._log_dropped = _counter("xrouter_log_lines_dropped", "Log lines not written.", registry)
+        self._workers = _gauge("xrouter_workers", "Workers that serve.", registry)
+        self._worker_ends = Counter("xrouter_worker_ends", "Workers ended, by why.", ["reason"], registry=registry)
+
+    # ── the port Telemetry ───────────────────────────────────────────────────────────────────────────────
+
+    def attempt_ended(self, attempt: Attempt) -> None:
+        deployment = attempt.deployment.id
+        key = (deployment, attempt.state, attempt.error)
+        count = self._attempts.get(key)
+        if count is None:
+            error = self._errors.bounded(attempt.error)
+            count = self._attempt.labels(deployment, attempt.state.value, error).inc
+            if error != OTHER:
+                self._attempts[key] = count
+        count(1)
+        if attempt.error is not None and attempt.state != "cancelled":
+            self._count_upstream_error(deployment, attempt.upstream_status)
+        counts = self._deployments.get(deployment)
+        if counts is None:
+            counts = _DeploymentCounts(self._tokens, self._cost, self._attempt_seconds, deployment)
+            self._deployments[deployment] = counts
+        if attempt.ended is not None:
+            counts.seconds(max(0.0, attempt.ended - attempt.began))
+        usage = attempt.usage
+        if usage is not None:
+            _add(counts.input, usage.input_tokens)
+            _add(counts.output, usage.output_tokens)
+            _add(counts.cached, usage.cached_tokens)
+            _add(counts.reasoning, usage.reasoning_tokens)
+        if attempt.cost_micro > 0:
+            counts.cost(min(attempt.cost_micro, _MOST_AT_ONCE) / MICRO_PER_RUB)
+
+    def call_ended(self, call: Call, status: int, code: str | None, seconds: float) -> None:
+        model = self._label(call)
+        counts = self._calls.get((call.dialect, model, status, code)) or self._bind(call.dialect, model, status, code)
+        count, observe, overhead = counts
+        count(1)
+        observe(seconds)
+        for attempt in call.attempts:
+            if attempt.ended is not None:
+                seconds -= attempt.ended - attempt.began
+        overhead(max(0.0, seconds))
+
+    def request_refused(self, dialect: str, status: int, code: str | None) -> None:
+        found = self._calls.get((dialect, NONE, status, code))
+        if found is None:
+            found = self._bind(dialect, NONE, status, code, timed=False)
+        found[0](1)
+
+    def first_content(self, call: Call, seconds: float) -> None:
+        model = self._label(call)
+        observe = self._first.get(model)
+        if observe is None:
+            observe = self._first[model] = self._ttft.labels(model).observe
+        observe(seconds)
+
+    def in_flight(self, change: int) -> None:
+        self.in_flight_now(change)
+
+    # ── what others report ───────────────────────────────────────────────────────────────────────────────
+
+    def journal_stands(self, *, waiting: int, failed_writes: int, dropped: int) -> None:
+        """The journal of this process: what waits for the disk now, the others since its start."""
+        self._journal_waiting.set(waiting)
+        self._advance(self._journal_failed, failed_writes)
+        self._advance(self._journal_dropped, dropped)
+
+    def flusher_stands(
+        self, *, failing: bool, booked: int, damaged: int, torn: int, rejected: int, interrupted: int
+    ) -> None:
+        """The flusher of this process, as counted since its start."""
+        self._flush_failing.set(failing)
+        self._advance(self._flush_booked, booked)
+        self._advance(self._flush_damaged, damaged)
+        self._advance(self._flush_torn, torn)
+        self._advance(self._flush_rejected, rejected)
+        self._advance(self._flush_interrupted, interrupted)
+
+    def log_lines_dropped(self, count: int) -> None:
+        """So many more log lines were not written. May be called from any thread."""
+        self._log_dropped.inc(count)
+
+    def workers_serving(self, count: int) -> None:
+        """How many workers the supervisor knows to serve."""
+        self._workers.set(count)
+
+    def worker_ended(self, reason: str) -> None:
+        """One worker is gone; `reason` is a word such as `crashed`, `hung` or `rolled`."""
+        self._worker_ends.labels(reason).inc()
+
+    def render(self) -> tuple[bytes, bytes]:
+        """Content type and body in the text format 0.0.4, over all workers."""
+        if self._directory is not None:
+            forget_the_dead(self._directory)
+        return _CONTENT_TYPE, generate_latest(self._source)
+
+    # ── labels ───────────────────────────────────────────────────────────────────────────────────────────
+
+    def _label(self, call: Call) -> str:
+        model = call.request.model
+        if model in self._models:
+            return model
+        served = call.served_model
+        return served if served is not None and served in self._models else OTHER
+
+    def _bind(
+        self, dialect: str, model: str, status: int, code: str | None, *, timed: bool = True
+    ) -> tuple[_Count, _Count, _Count]:
+        word = self._codes.bounded(code)
+        shown = str(status) if 100 <= status <= 599 else OTHER
+        counts = (
+            self._requests.labels(dialect, model, shown, word).inc,
+            self._seconds.labels(model).observe if timed else _ignore,
+            self._overhead.labels(model).observe if timed else _ignore,
+        )
+        if word != OTHER and shown != OTHER:
+            self._calls[dialect, model, status, code] = counts
+        return counts
+
+    def _count_upstream_error(self, deployment: str, status: int | None) -> None:
+        if status is not None and not 100 <= status <= 599:
+            status = 0
+        count = self._upstream.get((deployment, status))
+        if count is None:
+            shown = NONE if status is None else str(status) if status else OTHER
+            count = self._upstream[deployment, status] = self._upstream_errors.labels(deployment, shown).inc
+        count(1)
+
+    def _advance(self, counter: Counter, total: int) -> None:
+        """Bring a counter up to the total that its owner counts by itself."""
+        before = self._totals.get(counter, 0)
+        if total > before:
+            counter.inc(total - before)
+            self._totals[counter] = total
+
+
+def _write_into(directory: Path, process: str) -> None:
+    """Let metrics made from now on live in files of `directory`, under the name `process`.
+
+    The library decides at its import, by the variable, and names files by pid; both are set here instead
+    (`values.ValueClass` is its documented place for another process identifier), so the order of imports
+    does not matter.
+    """
+    os.environ[VARIABLE] = str(directory)  # noqa: TID251 - written for the library, which has no argument for it
+    values.ValueClass = values.MultiProcessValue(lambda: process)  # type: ignore[no-untyped-call]
+
+
+def _gauge(name: str, text: str, registry: CollectorRegistry) -> Gauge:
+    return Gauge(name, text, registry=registry, multiprocess_mode="livesum")
+
+
+def _counter(name: str, text: str, registry: CollectorRegistry) -> Counter:
+    return Counter(name, text, registry=registry)
+
+
+def _add(count: _Count, tokens: int) -> None:
+    """Vendors' numbers are not to be trusted: never below zero, never beyond what a float counts exactly."""
+    if tokens > 0:
+        count(min(tokens, _MOST_AT_ONCE))
+
+
+def _ignore(_: float) -> None:
+    """Refused requests have no duration that means anything."""

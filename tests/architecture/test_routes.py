@@ -1,0 +1,42 @@
+"""Every route is on docs/api.md, and nothing else is."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from fastapi.routing import APIRoute
+
+from xrouter.admin import health, routes
+from xrouter.core.clock import SystemClock
+from xrouter.dialects.data_plane import DataPlane
+from xrouter.dialects.limits import Limits
+
+API = Path(__file__).resolve().parents[2] / "docs" / "api.md"
+ANY: Any = SimpleNamespace()
+
+
+def data_plane() -> Iterator[str]:
+    gateway: Any = SimpleNamespace(catalog=SimpleNamespace(served={}))
+    limits = Limits(max_body_bytes=1, write_timeout_s=1.0, status_wait_s=1.0, max_in_flight=1)
+    plane = DataPlane(gateway, limits)
+    for path, methods in plane._exact.items():
+        yield from (f"{method} {path}" for method in methods)
+    for prefix, methods in plane._below.items():
+        yield from (f"{method} {prefix}{{}}" for method in methods)
+
+
+def control_plane() -> Iterator[str]:
+    app = routes.build(keys=ANY, attempts=ANY, authenticate=ANY, clock=SystemClock())
+    for route in app.routes:
+        if isinstance(route, APIRoute):
+            path = re.sub(r"\{\w+(:\w+)?\}", "{}", route.path)
+            yield from (f"{method} {path}" for method in route.methods)
+
+
+def test_the_page_lists_the_routes_and_no_others() -> None:
+    page = API.read_text(encoding="utf-8")
+    listed = re.findall(r"^\| `([A-Z]+ /[^`?]*)[^`]*` \|", page, re.MULTILINE)
+    served = [*data_plane(), *control_plane(), *(f"GET {path}" for path in health.PATHS)]
+    assert sorted(re.sub(r"\{\w+\}", "{}", route) for route in listed) == sorted(served)

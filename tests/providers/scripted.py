@@ -1,0 +1,202 @@
+"""A transport whose answers are written down, and what a provider test needs around it."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+from msgspec import Raw
+
+from xrouter.core.call import Attempt, Call, Caller, Scope
+from xrouter.core.chat import ChatRequest, Event
+from xrouter.core.clock import Clock, ManualClock
+from xrouter.core.deployment import Deployment
+from xrouter.core.ports import ChatProvider
+from xrouter.providers import load
+from xrouter.settings import ProviderSettings
+from xrouter.transport import BrokenOff, Response, TransportError
+
+
+@dataclass
+class Reply:
+    """One answer. The body comes in `chunks`; then it ends, or `breaks`, or (with `holds`) says nothing more."""
+
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+    chunks: list[bytes] = field(default_factory=list)
+    breaks: TransportError | None = None
+    holds: bool = False
+
+
+@dataclass
+class Sent:
+    """One request as it left. `closed` once its connection was given back or cut; `ended` if it was read out."""
+
+    url: str
+    headers: Mapping[str, str]
+    body: bytes
+    closed: bool = False
+    ended: bool = False
+
+    def json(self) -> Any:
+        return msgspec.json.decode(self.body)
+
+
+class _Response:
+    def __init__(self, reply: Reply, sent: Sent) -> None:
+        self.status = reply.status
+        self.headers = dict(reply.headers)
+        self._reply = reply
+        self._sent = sent
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        for chunk in self._reply.chunks:
+            await asyncio.sleep(0)
+            assert not self._sent.closed, "read after the connection was left"
+            yield chunk
+        if self._reply.holds:
+            await asyncio.Event().wait()
+        if self._reply.breaks is not None:
+            raise self._reply.breaks
+        self._sent.ended = True
+
+    async def read(self, limit: int) -> bytes:
+        body = b""
+        async for chunk in self.chunks():
+            body += chunk
+            if len(body) > limit:
+                raise BrokenOff("too_large", f"more than {limit} bytes")
+        return body
+
+
+class ScriptedTransport:
+    """Answers each request with `answer(sent)`: a `Reply`, or a `TransportError` to be raised."""
+
+    def __init__(self, answer: Callable[[Sent], Reply | TransportError]) -> None:
+        self._answer = answer
+        self.sent: list[Sent] = []
+
+    @asynccontextmanager
+    async def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        body: bytes | None = None,
+        on_sending: Callable[[], None] | None = None,
+    ) -> AsyncIterator[Response]:
+        assert method == "POST"
+        for name, value in headers.items():
+            assert name.isascii(), name
+            assert value.isprintable(), (name, value)
+            assert value.isascii(), (name, value)
+        sent = Sent(url, dict(headers), body or b"")
+        self.sent.append(sent)
+        reply = self._answer(sent)
+        if isinstance(reply, TransportError):
+            if isinstance(reply, BrokenOff) and on_sending is not None:
+                on_sending()
+            raise reply
+        if on_sending is not None:
+            on_sending()
+        await asyncio.sleep(0)
+        try:
+            yield _Response(reply, sent)
+        finally:
+            sent.closed = True
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+TOKEN = b'{"access_token":"eyJhbGciOiJSU0EifQ.token","expires_at":99999999999999}'
+
+
+def connect(
+    kind: str,
+    answer: Callable[[Sent], Reply | TransportError] | Reply | TransportError,
+    *,
+    clock: Clock | None = None,
+    **settings: Any,
+) -> tuple[ChatProvider, ScriptedTransport]:
+    """A provider of that kind over a scripted transport. Logins succeed unless `answer` is a function."""
+
+    def login_first(sent: Sent) -> Reply | TransportError:
+        if sent.url.endswith("/oauth"):
+            return Reply(chunks=[TOKEN])
+        assert not callable(answer)
+        return answer
+
+    transport = ScriptedTransport(answer if callable(answer) else login_first)
+    filled = ProviderSettings.model_validate(
+        {
+            "kind": kind,
+            "base_url": "https://upstream.test/v1",
+            "api_key": "secret-key-of-ours",
+            "models": ["m"],
+            **settings,
+        }
+    )
+    return load(kind).connect("acme", filled, transport, clock or ManualClock()), transport
+
+
+def chat_request(*, stream: bool = True, **fields: Any) -> ChatRequest:
+    fields.setdefault("messages", [{"role": "user", "content": "Привет"}])
+    return ChatRequest(
+        model="acme/m", stream=stream, fields={name: Raw(msgspec.json.encode(value)) for name, value in fields.items()}
+    )
+
+
+def attempt_for(request: ChatRequest, marks: list[str] | None = None) -> Attempt:
+    """An attempt with a fixed id, so that generated tool call ids can be compared."""
+    caller = Caller("key", "test", frozenset({Scope.MODELS}))
+    call = Call(request=request, caller=caller, request_id="r", started_at=0.0, started=0.0)
+    attempt = Attempt(
+        call=call,
+        deployment=Deployment(id="acme/m", provider="acme", kind="", upstream_model="m"),
+        model="acme/m",
+        began=0.0,
+        number=1,
+        started_at=0.0,
+        journal_intent=lambda _: None if marks is None else marks.append("intent"),
+    )
+    attempt.id = "01JTESTATTEMPT000000000000"
+    return attempt
+
+
+async def collect(provider: ChatProvider, request: ChatRequest, attempt: Attempt | None = None) -> list[Event]:
+    async with aclosing(provider.chat(request, attempt or attempt_for(request))) as events:
+        return [event async for event in events]
+
+
+def cut(body: bytes, size: int) -> list[bytes]:
+    return [body[at : at + size] for at in range(0, len(body), size)]
+
+
+def plain(events: Iterable[Any]) -> Any:
+    """Events as JSON values, with what is at its default left out."""
+    return [{"event": type(event).__name__, **_fields(event)} for event in events]
+
+
+def _fields(value: msgspec.Struct) -> dict[str, Any]:
+    out = {}
+    for info in msgspec.structs.fields(value):
+        found = getattr(value, info.name)
+        if info.required or found != info.default:
+            out[info.name] = _plain(found)
+    return out
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Raw):
+        return msgspec.json.decode(value)
+    if isinstance(value, msgspec.Struct):
+        return _fields(value)
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    return value

@@ -1,0 +1,109 @@
+"""Starts real serving processes and looks at them from outside."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+
+import aiohttp
+import psutil
+import pytest
+
+HERE = Path(__file__).parent
+SOURCES = HERE.parents[1] / "src"
+
+
+class Server:
+    """A started process; `url` is what it announced."""
+
+    def __init__(self, script: str, data_dir: Path, environment: dict[str, str]) -> None:
+        self.data_dir = data_dir
+        self.errors = data_dir / "stderr"
+        with self.errors.open("wb") as stderr:
+            self.process = subprocess.Popen(
+                [sys.executable, str(HERE / script)],
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                env={"PATH": os.environ["PATH"], "PYTHONPATH": str(SOURCES), **environment},
+            )
+        self.url = ""
+
+    async def announced(self) -> None:
+        assert self.process.stdout is not None
+        line = await asyncio.wait_for(asyncio.to_thread(self.process.stdout.readline), 30)
+        assert line, self.errors.read_text()
+        self.url = line.decode().strip()
+
+    def signal(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    async def exit_code(self, limit_s: float = 30) -> int:
+        return await asyncio.wait_for(asyncio.to_thread(self.process.wait), limit_s)
+
+    def workers(self) -> list[int]:
+        return [child.pid for child in psutil.Process(self.process.pid).children()]
+
+    def life_of(self, pid: int) -> list[str]:
+        try:
+            return (self.data_dir / f"life-{pid}").read_text().split()
+        except FileNotFoundError:
+            return []
+
+    def log(self) -> str:
+        return self.errors.read_text()
+
+
+Start = Callable[..., Awaitable[Server]]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    started: list[Server] = []
+
+    async def start_one(script: str, **settings: object) -> Server:
+        config = tmp_path / "xrouter.yaml"
+        config.write_text("providers: {p: {base_url: 'https://example.com/v1', models: [m]}}\n")
+        environment = {
+            "XROUTER_PORT": "0",
+            "XROUTER_DATA_DIR": str(tmp_path),
+            "XROUTER_CONFIG": str(config),
+            "XROUTER_DRAIN_DELAY_S": "0.3",
+            "XROUTER_DRAIN_MAX_S": "0.3",
+        } | {name.upper() if name.isupper() else f"XROUTER_{name.upper()}": str(v) for name, v in settings.items()}
+        server = Server(script, tmp_path, environment)
+        started.append(server)
+        await server.announced()
+        return server
+
+    yield start_one
+    for server in started:
+        children = [] if server.process.poll() is not None else psutil.Process(server.process.pid).children()
+        for process in [server.process, *children]:
+            if process is not server.process or process.poll() is None:
+                process.kill()
+        server.process.wait()
+        assert server.process.stdout is not None
+        server.process.stdout.close()
+
+
+@pytest.fixture
+async def http() -> AsyncIterator[aiohttp.ClientSession]:
+    """Each request on a connection of its own."""
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True)) as session:
+        yield session
+
+
+async def until(true: Callable[[], object], limit_s: float = 20) -> None:
+    """Wait for something to become true."""
+    deadline = asyncio.get_running_loop().time() + limit_s
+    while not true():
+        assert asyncio.get_running_loop().time() < deadline, "it never became true"
+        await asyncio.sleep(0.01)
+
+
+@pytest.fixture(name="until")
+def until_fixture() -> Callable[..., Awaitable[None]]:
+    return until

@@ -1,0 +1,23 @@
+"""One process around the fake application. Prints its URL."""
+
+import sys
+
+import uvloop
+from fake_app import FakeApp
+
+from xrouter.settings import load_settings
+from xrouter.supervisor.serve import serve_one
+from xrouter.telemetry.logs import configure
+
+
+async def main() -> int:
+    settings = load_settings()
+
+    async def open_app() -> FakeApp:
+        return FakeApp(settings.data_dir)
+
+    return await serve_one(settings, open_app, lambda url: print(url, flush=True))
+
+
+configure("info", sys.stderr)
+sys.exit(uvloop.run(main()))

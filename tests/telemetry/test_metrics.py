@@ -1,0 +1,261 @@
+"""What /metrics says, for one process and for several."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client.parser import text_string_to_metric_families
+
+from xrouter.core.call import State
+from xrouter.core.chat import Usage
+from xrouter.telemetry.metrics import Metrics
+from xrouter.telemetry.shared_dir import SharedDir, Slot, forget_the_dead
+
+MODEL = "gigachat/GigaChat-2"
+
+
+def samples(text: bytes | str) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    text = text.decode() if isinstance(text, bytes) else text
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def value(text: bytes | str, name: str, **labels: str) -> float:
+    return samples(text)[name, tuple(sorted(labels.items()))]
+
+
+def test_a_call_in_numbers(make_call):
+    metrics = Metrics(models=[MODEL])
+    call = make_call()
+    metrics.in_flight(1)
+    metrics.in_flight(1)
+    metrics.in_flight(-1)
+    metrics.attempt_ended(call.attempts[0])
+    metrics.first_content(call, 0.75)
+    metrics.call_ended(call, 200, None, 1.6)
+    kind, body = metrics.render()
+
+    assert kind == b"text/plain; version=0.0.4; charset=utf-8"
+    assert value(body, "xrouter_requests_total", dialect="openai", model=MODEL, status="200", code="none") == 1
+    assert value(body, "xrouter_request_duration_seconds_sum", model=MODEL) == pytest.approx(1.6)
+    assert value(body, "xrouter_overhead_seconds_sum", model=MODEL) == pytest.approx(0.6)
+    assert value(body, "xrouter_ttft_seconds_count", model=MODEL) == 1
+    tokens = {
+        kind: value(body, "xrouter_tokens_total", deployment=MODEL, kind=kind)
+        for kind in ("input", "output", "cached", "reasoning")
+    }
+    assert tokens == {"input": 100, "output": 200, "cached": 30, "reasoning": 40}
+    assert value(body, "xrouter_cost_rub_total", deployment=MODEL) == pytest.approx(0.0013)
+    assert value(body, "xrouter_attempts_total", deployment=MODEL, state="succeeded", error="none") == 1
+    assert value(body, "xrouter_in_flight") == 1
+    assert value(body, "process_cpu_seconds_total") > 0
+
+
+def test_failed_attempts_are_counted_by_what_the_upstream_said(make_call):
+    metrics = Metrics(models=[MODEL])
+    for status, error in ((500, "provider_unavailable"), (500, "provider_unavailable"), (None, "provider_timeout")):
+        fields = {"state": State.FAILED, "error": error, "upstream_status": status, "usage": None}
+        metrics.attempt_ended(make_call(**fields).attempts[0])
+    left = {"state": State.CANCELLED, "error": "client_left", "upstream_status": 200}
+    metrics.attempt_ended(make_call(**left).attempts[0])
+    _, body = metrics.render()
+
+    assert value(body, "xrouter_upstream_errors_total", deployment=MODEL, upstream_status="500") == 2
+    assert value(body, "xrouter_upstream_errors_total", deployment=MODEL, upstream_status="none") == 1
+    failed = {"deployment": MODEL, "state": "failed", "error": "provider_timeout"}
+    assert value(body, "xrouter_attempts_total", **failed) == 1
+    cancelled = {"deployment": MODEL, "state": "cancelled", "error": "client_left"}
+    assert value(body, "xrouter_attempts_total", **cancelled) == 1
+
+
+def test_ten_thousand_models_keys_codes_and_statuses_leave_the_cardinality_flat(make_call):
+    metrics = Metrics(models=[MODEL])
+
+    def fill(start: int) -> int:
+        for number in range(start, start + 5_000):
+            model, code = f"invented/{number}", f"code_{number}"
+            call = make_call(model, key_id=f"key{number}", state=State.FAILED, error=code, upstream_status=number)
+            metrics.attempt_ended(call.attempts[0])
+            metrics.first_content(call, 0.1)
+            metrics.call_ended(call, 400 + number, code, 1.0)
+            metrics.request_refused("openai", 401, code)
+        return len(samples(metrics.render()[1]))
+
+    first = fill(0)
+    # The statuses 500-599 that the first half could not show, and no more.
+    assert fill(5_000) <= first + 600
+    assert fill(10_000) == fill(15_000)
+    text = metrics.render()[1].decode()
+    assert "invented" not in text
+    assert "key1" not in text
+    bound = [name for name, held in vars(metrics).items() if isinstance(held, dict) and len(held) > 2_000]
+    assert not bound
+
+
+def test_the_model_that_served_names_a_call_whose_own_model_is_unknown(make_call):
+    metrics = Metrics(models=[MODEL])
+    call = make_call("gpt-4o")
+    call.served_model = MODEL
+    metrics.call_ended(call, 200, None, 1.0)
+    assert value(metrics.render()[1], "xrouter_request_duration_seconds_count", model=MODEL) == 1
+
+
+@given(
+    numbers=st.tuples(*[st.integers(-(10**30), 10**30)] * 4),
+    cost=st.integers(-(10**30), 10**30),
+    status=st.none() | st.integers(-5, 10**9),
+    seconds=st.floats(-1e9, 1e9),
+)
+def test_nonsense_from_vendors_neither_raises_nor_counts_down(
+    shared_metrics, make_call, numbers, cost, status, seconds
+):
+    metrics = shared_metrics
+    before = samples(metrics.render()[1])
+    usage = Usage(numbers[0], numbers[1], cached_tokens=numbers[2], reasoning_tokens=numbers[3])
+    ended = 1000.5 + seconds
+    call = make_call(usage=usage, cost_micro=cost, upstream_status=status, error="nonsense", ended=ended)
+    metrics.attempt_ended(call.attempts[0])
+    metrics.call_ended(call, 200, None, 1.0)
+    after = samples(metrics.render()[1])
+    assert all(after[key] >= number for key, number in before.items() if key[0].startswith("xrouter_"))
+
+
+@pytest.fixture(scope="module")
+def shared_metrics() -> Metrics:
+    return Metrics(models=[MODEL])
+
+
+def test_what_others_count_by_themselves_only_goes_up():
+    metrics = Metrics()
+    metrics.journal_stands(waiting=3, failed_writes=2, dropped=1)
+    metrics.journal_stands(waiting=1, failed_writes=5, dropped=1)
+    metrics.flusher_stands(failing=True, booked=10, damaged=0, torn=1, rejected=0, interrupted=2)
+    metrics.log_lines_dropped(4)
+    metrics.log_lines_dropped(2)
+    _, body = metrics.render()
+    assert value(body, "xrouter_journal_waiting") == 1
+    assert value(body, "xrouter_journal_failed_writes_total") == 5
+    assert value(body, "xrouter_journal_dropped_total") == 1
+    assert value(body, "xrouter_flush_failing") == 1
+    assert value(body, "xrouter_flush_booked_total") == 10
+    assert value(body, "xrouter_log_lines_dropped_total") == 6
+
+
+# ── several processes ────────────────────────────────────────────────────────────────────────────────────
+
+
+class Counting:
+    """A real process that counts into `directory`."""
+
+    def __init__(self, directory: Path) -> None:
+        here = Path(__file__).parent
+        self.process = subprocess.Popen(
+            [sys.executable, str(here / "counting_process.py"), str(directory)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={"PYTHONPATH": str(here.parents[1] / "src")},
+        )
+        self._answer("ready")
+
+    def tell(self, line: str) -> str:
+        assert self.process.stdin is not None
+        self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
+        return self._answer("done")
+
+    def _answer(self, last: str) -> str:
+        assert self.process.stdout is not None
+        lines = []
+        while (line := self.process.stdout.readline()).strip() != last:
+            assert line, "the process has died"
+            lines.append(line)
+        return "".join(lines)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        for pipe in (self.process.stdin, self.process.stdout):
+            assert pipe is not None
+            pipe.close()
+
+
+@pytest.fixture
+def counting(tmp_path):
+    started: list[Counting] = []
+
+    def start() -> Counting:
+        started.append(Counting(tmp_path / "shared"))
+        return started[-1]
+
+    yield start
+    for process in started:
+        if process.process.poll() is None:
+            process.kill()
+
+
+def test_two_processes_are_one_and_a_killed_one_takes_only_its_gauges_along(counting, tmp_path):
+    one, two = counting(), counting()
+    one.tell("calls 3")
+    two.tell("calls 4")
+    one.tell("in_flight 5")
+    two.tell("in_flight 2")
+    for process in (one, two):
+        text = process.tell("render")
+        assert value(text, "xrouter_requests_total", dialect="openai", model="m", status="200", code="none") == 7
+        assert value(text, "xrouter_request_duration_seconds_sum", model="m") == 3.5
+        assert value(text, "xrouter_in_flight") == 7
+
+    two.kill()
+    text = one.tell("render")
+    assert value(text, "xrouter_requests_total", dialect="openai", model="m", status="200", code="none") == 7
+    assert value(text, "xrouter_in_flight") == 5
+
+    files = sorted(path.name for path in (tmp_path / "shared").iterdir())
+    three = counting()  # takes the place and the counters of the dead one
+    three.tell("calls 1")
+    text = one.tell("render")
+    assert value(text, "xrouter_requests_total", dialect="openai", model="m", status="200", code="none") == 8
+    assert value(text, "xrouter_in_flight") == 5
+    left = sorted(path.name for path in (tmp_path / "shared").iterdir())
+    assert left == sorted({*files, "gauge_livesum_1.db"})
+    assert "process_cpu_seconds_total" not in text
+
+
+def test_counters_survive_many_restarts_without_a_trail_of_files(counting, tmp_path):
+    for _ in range(5):
+        process = counting()
+        process.tell("calls 2")
+        process.kill()
+    text = counting().tell("render")
+    assert value(text, "xrouter_requests_total", dialect="openai", model="m", status="200", code="none") == 10
+    assert len(list((tmp_path / "shared").iterdir())) == 4  # a lock, counters, histograms, gauges
+
+
+def test_places_are_taken_once(tmp_path):
+    assert [Slot(tmp_path).name for _ in range(3)] == ["0", "1", "2"]
+    (tmp_path / "gauge_livesum_1.db").touch()
+    (tmp_path / "gauge_livesum_7.db").touch()
+    (tmp_path / "7.lock").touch()
+    forget_the_dead(tmp_path)
+    assert sorted(path.name for path in tmp_path.glob("*.db")) == ["gauge_livesum_1.db"]
+
+
+def test_a_fresh_directory_removes_those_of_killed_supervisors_only(tmp_path):
+    living = SharedDir(tmp_path)
+    dead = tmp_path / "metrics-dead"
+    dead.mkdir()
+    (dead / "counter_0.db").touch()
+    other = SharedDir(tmp_path)
+    assert living.path.exists()
+    assert other.path != living.path
+    assert not dead.exists()
+    living.remove()
+    other.remove()
+    assert not list(tmp_path.glob("metrics-*"))
