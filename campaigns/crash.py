@@ -96,7 +96,7 @@ def run(kills: int, seed: int, directory: Path, workers: int = 1) -> dict[str, A
         with gateway(directory / "gateway", config, workers=workers) as place:
             answered = asyncio.run(_load(place, kills, rng))
             rows = wait_until("every attempt to be settled", lambda: _settled(place), log=place.log)
-            seen = [row["attempt_id"] for row in vendors.requests() if row["attempt_id"]]
+            seen = [row["attempt_id"] for row in vendors.requests() if row["path"].endswith("/chat/completions")]
             code = place.stop()
     states = Counter(row["state"] for row in rows)
     wrong = judge(seen, rows) + ([f"the last stop ended with code {code}"] if code else [])

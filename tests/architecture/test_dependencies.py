@@ -78,7 +78,10 @@ def test_they_are_few() -> None:
     assert len(RUNTIME) <= 25
 
 
-@pytest.mark.parametrize("lock", LOCKS, ids=lambda path: path.name)
+EVERY_LOCK = [*LOCKS, *sorted(ROOT.glob("acceptance/*/requirements.lock"))]
+
+
+@pytest.mark.parametrize("lock", EVERY_LOCK, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_pin_has_a_hash_and_no_line_names_a_host(lock: Path) -> None:
     found = pins(lock.read_text())
     assert [pin for pin, hashes in found.items() if not hashes] == []

@@ -36,8 +36,9 @@ def named_files(page: str) -> Iterator[str]:
 
 
 def exists(name: str) -> bool:
-    """Relative to the repository or to the package; a bare file name may live anywhere in the package or the tests."""
-    anywhere = [] if "/" in name else [*SOURCE.rglob(name), *(ROOT / "tests").rglob(name)]
+    """Relative to the repository or to the package; a bare name may live anywhere in the package or the tests."""
+    bare = name.rstrip("/")
+    anywhere = [] if "/" in bare else [*SOURCE.rglob(bare), *(ROOT / "tests").rglob(bare)]
     places = [ROOT / name, SOURCE / name, *anywhere]
     return any(place.exists() for place in places)
 

@@ -73,6 +73,31 @@ def test_transport_security_is_asked_for_over_tls_only() -> None:
     assert b"strict-transport-security" not in dict(secured([], "http"))
 
 
+@pytest.mark.parametrize(
+    ("allowed", "host", "status"),
+    [
+        ([], b"anything.test:1", 200),
+        (["gw.test"], b"GW.test:8080", 200),
+        (["GW.test"], b"gw.test", 200),
+        (["gw.test"], b"other.test", 400),
+        (["*.gw.test"], b"a.gw.test", 200),
+        (["*.gw.test"], b"gw.test", 400),
+        (["::1"], b"[::1]:8080", 200),
+        (["[::1]"], b"[::1]", 200),
+        (["::1"], b"[::2]", 400),
+    ],
+)
+async def test_hosts_are_compared_by_name(allowed: list[str], host: bytes, status: int) -> None:
+    assert await World(_ok, allowed_hosts=allowed).request(headers=[(b"host", host)]) == status
+
+
+async def test_the_hosts_that_are_remembered_are_bounded() -> None:
+    world = World(_ok)
+    for number in range(1_000):
+        await world.request(headers=[(b"host", b"h%d.test" % number)])
+    assert len(world.edge._good_hosts) <= 64
+
+
 async def test_an_application_that_reads_for_itself_cannot_pass_the_limit() -> None:
     with_body = World(_ok)
     assert await with_body.request(b"a" * 6, b"b" * 6) == 413

@@ -1,6 +1,7 @@
 """Failover, time limits and records: what `converse` promises, against scripted providers."""
 
 import asyncio
+import dataclasses
 from contextlib import aclosing
 from math import inf
 
@@ -263,3 +264,18 @@ async def test_what_a_vendor_cannot_express_is_the_clients_error_and_no_attempt(
     with pytest.raises(Invalid):
         await collect(call(), place)
     assert not place.books.ends
+
+
+async def test_a_model_named_twice_is_tried_as_one() -> None:
+    place = world(a=Script([down(503)]), b=Script(GOOD))
+    place.gateway = dataclasses.replace(
+        place.gateway, catalog=dataclasses.replace(place.gateway.catalog, simulated=True)
+    )
+    one = call("a/m+status-503", models=("a/m+status-503", "b/m"))
+    assert await collect(one, place) == GOOD
+    assert [attempt.deployment.id for attempt in one.attempts] == ["a/m+status-503", "b/m"]
+
+
+async def test_a_silent_vendor_leaves_time_for_the_next() -> None:
+    place = world(a=Script([inf]), b=Script([answer("hi")]), timeouts=Timeouts(total_s=2.2))
+    assert await collect(call(stream=False), place) == [answer("hi")]

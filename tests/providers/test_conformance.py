@@ -62,6 +62,10 @@ def cases(suffix: str, *, own: bool = False) -> list[Any]:
     ]
 
 
+def recorded(path: Path) -> bytes:
+    return path.read_bytes()
+
+
 def request_of(path: Path, kind: str) -> dict[str, Any]:
     fields: dict[str, Any] = {}
     for asked in (path.with_name(path.name + ".request"), FIXTURES / kind / "shared.request"):
@@ -86,7 +90,7 @@ async def outcome(kind: str, reply: Reply, fields: dict[str, Any], *, stream: bo
 
 
 def streamed(kind: str, path: Path, size: int) -> Any:
-    chunks = cut(path.read_bytes(), size)
+    chunks = cut(recorded(path), size)
     return outcome(kind, Reply(headers=SSE, chunks=chunks), request_of(path, kind), stream=True)
 
 
@@ -94,11 +98,11 @@ def merged(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Neighbouring pieces of one text as one piece."""
     out: list[dict[str, Any]] = []
     for event in events:
-        if out and event.get("event") in ("Delta", "Reasoning") and event.keys() == out[-1].keys() == {"event", "text"}:
-            if out[-1]["event"] == event["event"]:
-                out[-1] = {**event, "text": out[-1]["text"] + event["text"]}
-                continue
-        out.append(event)
+        text_only = event.get("event") in ("Delta", "Reasoning") and event.keys() == {"event", "text"}
+        if text_only and out and out[-1].keys() == event.keys() and out[-1]["event"] == event["event"]:
+            out[-1] = {**event, "text": out[-1]["text"] + event["text"]}
+        else:
+            out.append(event)
     return out
 
 
@@ -121,8 +125,8 @@ async def test_recorded_answers_give_the_expected_events(kind: str, path: Path) 
     if path.suffix == ".sse":
         got = await streamed(kind, path, 1 << 20)
     else:
-        got = await outcome(kind, Reply(headers=JSON, chunks=[path.read_bytes()]), request_of(path, kind), stream=False)
-    expected = msgspec.json.decode(path.with_name(path.name + ".expected").read_bytes())
+        got = await outcome(kind, Reply(headers=JSON, chunks=[recorded(path)]), request_of(path, kind), stream=False)
+    expected = msgspec.json.decode(recorded(path.with_name(path.name + ".expected")))
     assert merged(got) == merged(expected)
     assert path.name.startswith("bad_") == ("raises" in got[-1])
 
@@ -136,7 +140,7 @@ async def test_every_cut_gives_the_same_events(kind: str, path: Path) -> None:
 
 @pytest.mark.parametrize(("kind", "path"), cases(".json", own=True))
 async def test_every_cut_of_a_body_gives_the_same_answer(kind: str, path: Path) -> None:
-    body, fields = path.read_bytes(), request_of(path, kind)
+    body, fields = recorded(path), request_of(path, kind)
     whole = await outcome(kind, Reply(headers=JSON, chunks=[body]), fields, stream=False)
     for size in (1, 2, 3, 7, 64):
         assert await outcome(kind, Reply(headers=JSON, chunks=cut(body, size)), fields, stream=False) == whole
@@ -145,7 +149,7 @@ async def test_every_cut_of_a_body_gives_the_same_answer(kind: str, path: Path) 
 @pytest.mark.parametrize(("kind", "path"), cases(".sse"))
 @pytest.mark.parametrize("breaks", [None, BrokenOff("eof", "the connection ended")], ids=["clean", "broken"])
 async def test_a_stream_cut_at_any_event_never_looks_complete(kind: str, path: Path, breaks: BrokenOff | None) -> None:
-    body = path.read_bytes().replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    body = recorded(path).replace(b"\r\n", b"\n").replace(b"\r", b"\n")
     events, fields = re.findall(rb".+?\n\n+", body, re.DOTALL), request_of(path, kind)
     whole = [event for event in await streamed(kind, path, 1 << 20) if event.get("event") != "Usage"]
     for count in range(len(events)):
@@ -157,7 +161,7 @@ async def test_a_stream_cut_at_any_event_never_looks_complete(kind: str, path: P
 
 @pytest.mark.parametrize(("kind", "path"), cases(".sse"))
 async def test_streams_keep_the_rules_of_the_port(kind: str, path: Path) -> None:
-    provider, _ = connect(kind, Reply(headers=SSE, chunks=[path.read_bytes()]))
+    provider, _ = connect(kind, Reply(headers=SSE, chunks=[recorded(path)]))
     if path.name.startswith("bad_"):
         with pytest.raises(UpstreamError) as caught:
             await collect(provider, chat_request(**request_of(path, kind)))
@@ -235,7 +239,7 @@ async def test_broken_connections_become_errors(kind: str, broken: Any, expected
 @pytest.mark.parametrize("kind", kinds())
 async def test_a_body_that_breaks_off_is_no_answer(kind: str) -> None:
     path = folders(kind)[-1] / "text.json"
-    reply = Reply(headers=JSON, chunks=[path.read_bytes()], breaks=BrokenOff("eof", "too short"))
+    reply = Reply(headers=JSON, chunks=[recorded(path)], breaks=BrokenOff("eof", "too short"))
     provider, _ = connect(kind, reply)
     with pytest.raises(ProviderUnavailable):
         await collect(provider, chat_request(stream=False))
@@ -244,7 +248,7 @@ async def test_a_body_that_breaks_off_is_no_answer(kind: str) -> None:
 @pytest.mark.parametrize("kind", kinds())
 async def test_marks_and_ids_are_set(kind: str) -> None:
     path = folders(kind)[-1] / "text.sse"
-    provider, transport = connect(kind, Reply(headers=SSE, chunks=[path.read_bytes()]))
+    provider, transport = connect(kind, Reply(headers=SSE, chunks=[recorded(path)]))
     request, marks = chat_request(), list[str]()
     attempt = attempt_for(request, marks)
     async with aclosing(provider.chat(request, attempt)) as events:
@@ -261,7 +265,7 @@ async def test_marks_and_ids_are_set(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", kinds())
 async def test_closing_the_generator_cuts_the_connection(kind: str) -> None:
-    first = re.split(rb"(?<=\n\n)", (folders(kind)[-1] / "text.sse").read_bytes())[:2]
+    first = re.split(rb"(?<=\n\n)", recorded(folders(kind)[-1] / "text.sse"))[:2]
     provider, transport = connect(kind, Reply(headers=SSE, chunks=first, holds=True))
     request = chat_request()
     events = provider.chat(request, attempt_for(request))
@@ -288,7 +292,7 @@ async def test_cancelling_the_reader_cuts_the_connection(kind: str) -> None:
 @pytest.mark.parametrize("kind", kinds())
 async def test_a_finished_stream_is_read_to_its_end_so_that_the_connection_serves_again(kind: str) -> None:
     path = folders(kind)[-1] / "text.sse"
-    provider, transport = connect(kind, Reply(headers=SSE, chunks=[path.read_bytes(), b": bye\n\n"]))
+    provider, transport = connect(kind, Reply(headers=SSE, chunks=[recorded(path), b": bye\n\n"]))
     await collect(provider, chat_request())
     assert transport.sent[-1].ended
 
@@ -296,7 +300,7 @@ async def test_a_finished_stream_is_read_to_its_end_so_that_the_connection_serve
 @pytest.mark.parametrize("kind", kinds())
 async def test_a_vendor_that_does_not_hang_up_delays_nobody(kind: str) -> None:
     path = folders(kind)[-1] / "text.sse"
-    provider, transport = connect(kind, Reply(headers=SSE, chunks=[path.read_bytes()], holds=True))
+    provider, transport = connect(kind, Reply(headers=SSE, chunks=[recorded(path)], holds=True))
     async with asyncio.timeout(5):
         await collect(provider, chat_request())
     assert transport.sent[-1].closed

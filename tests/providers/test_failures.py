@@ -29,30 +29,97 @@ def failure(status: int, body: Any, headers: dict[str, str] | None = None, **mor
 @pytest.mark.parametrize(
     ("status", "body", "kind", "code", "text"),
     [
-        (404, {"error": {"message": "The model `x` does not exist", "type": "invalid_request_error", "param": "model",
-                         "code": "model_not_found"}}, ProviderRefused, "model_not_found", "The model `x` does not exist"),
-        (404, {"error": {"message": "The model `x` does not exist.", "type": "NotFoundError", "param": None, "code": 404}},
-         ProviderRefused, "model_not_found", "does not exist"),
+        (
+            404,
+            {
+                "error": {
+                    "message": "The model `x` does not exist",
+                    "type": "invalid_request_error",
+                    "param": "model",
+                    "code": "model_not_found",
+                }
+            },
+            ProviderRefused,
+            "model_not_found",
+            "The model `x` does not exist",
+        ),
+        (
+            404,
+            {
+                "error": {
+                    "message": "The model `x` does not exist.",
+                    "type": "NotFoundError",
+                    "param": None,
+                    "code": 404,
+                }
+            },
+            ProviderRefused,
+            "model_not_found",
+            "does not exist",
+        ),
         (404, {"status": 404, "message": "No such model"}, ProviderRefused, "model_not_found", "No such model"),
-        (400, {"object": "error", "message": "This model's maximum context length is 32768 tokens.",
-               "type": "BadRequestError", "param": None, "code": 400}, ProviderRefused, "context_length_exceeded", "32768"),
-        (400, {"error": {"message": "System message must be at the beginning.", "type": "BadRequestError", "code": 400}},
-         ProviderRefused, "provider_refused", "System message"),
-        (422, {"object": "error", "message": {"detail": [{"loc": ["body"], "msg": "bad"}]}}, ProviderRefused,
-         "provider_refused", "bad"),
+        (
+            400,
+            {
+                "object": "error",
+                "message": "This model's maximum context length is 32768 tokens.",
+                "type": "BadRequestError",
+                "param": None,
+                "code": 400,
+            },
+            ProviderRefused,
+            "context_length_exceeded",
+            "32768",
+        ),
+        (
+            400,
+            {"error": {"message": "System message must be at the beginning.", "type": "BadRequestError", "code": 400}},
+            ProviderRefused,
+            "provider_refused",
+            "System message",
+        ),
+        (
+            422,
+            {"object": "error", "message": {"detail": [{"loc": ["body"], "msg": "bad"}]}},
+            ProviderRefused,
+            "provider_refused",
+            "bad",
+        ),
         (422, {"detail": "nope"}, ProviderRefused, "provider_refused", "nope"),
-        (400, [{"error": {"code": 400, "message": "API key not valid", "status": "INVALID_ARGUMENT"}}], ProviderRefused,
-         "provider_refused", "API key not valid"),
+        (
+            400,
+            [{"error": {"code": 400, "message": "API key not valid", "status": "INVALID_ARGUMENT"}}],
+            ProviderRefused,
+            "provider_refused",
+            "API key not valid",
+        ),
         (400, {"error": "just text"}, ProviderRefused, "provider_refused", "just text"),
-        (429, {"error": {"message": "You exceeded your quota", "type": "insufficient_quota", "code": "insufficient_quota"}},
-         ProviderQuotaExhausted, "provider_quota_exhausted", "quota"),
-        (429, {"status": 429, "message": "Too Many Requests"}, ProviderRateLimited, "provider_rate_limited", "Too Many"),
+        (
+            429,
+            {
+                "error": {
+                    "message": "You exceeded your quota",
+                    "type": "insufficient_quota",
+                    "code": "insufficient_quota",
+                }
+            },
+            ProviderQuotaExhausted,
+            "provider_quota_exhausted",
+            "quota",
+        ),
+        (
+            429,
+            {"status": 429, "message": "Too Many Requests"},
+            ProviderRateLimited,
+            "provider_rate_limited",
+            "Too Many",
+        ),
         (401, {"error": {"code": "invalid_api_key"}}, ProviderAuthFailed, "provider_auth_error", "acme answered 401"),
         (502, b"<html><h1>Bad gateway</h1></html>", ProviderUnavailable, "provider_unavailable", "an HTML page"),
         (500, b"", ProviderUnavailable, "provider_unavailable", "acme answered 500"),
         (500, b"\xff\xfe plain", ProviderUnavailable, "provider_unavailable", "plain"),
     ],
-)  # fmt: skip
+)
 def test_bodies(status: int, body: Any, kind: type, code: str, text: str) -> None:
     error = failure(status, body)
     assert type(error) is kind
@@ -131,8 +198,15 @@ def test_our_own_credential_is_hidden_whatever_it_looks_like() -> None:
     assert presentable("key abc is wrong", "abc") == "key *** is wrong"
 
 
-@pytest.mark.parametrize("text", ["The model `t-tech/T-pro-it-2.1` does not exist", "request 550e8400-e29b-41d4-a716-446655440000",
-                                  "DeepSeek-R1-Distill-Llama-70B-FP8-dynamic is loading", "Сообщение слишком длинное"])  # fmt: skip
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The model `t-tech/T-pro-it-2.1` does not exist",
+        "request 550e8400-e29b-41d4-a716-446655440000",
+        "DeepSeek-R1-Distill-Llama-70B-FP8-dynamic is loading",
+        "Сообщение слишком длинное",
+    ],
+)
 def test_ordinary_words_stay(text: str) -> None:
     assert presentable(text) == text
 
@@ -153,8 +227,15 @@ def test_reasons_are_cut() -> None:
         ({"retry-after": "soon", "x-ratelimit-reset-requests": "6m0s"}, 360.0),
         ({"x-ratelimit-reset-requests": "1s", "x-ratelimit-reset-tokens": "120ms"}, 1.0),
         ({"x-ratelimit-reset-requests": "1h2m3.5s", "x-ratelimit-remaining-requests": "0"}, 3723.5),
-        ({"x-ratelimit-reset-requests": "9s", "x-ratelimit-remaining-requests": "5", "x-ratelimit-reset-tokens": "2s",
-          "x-ratelimit-remaining-tokens": "0"}, 2.0),
+        (
+            {
+                "x-ratelimit-reset-requests": "9s",
+                "x-ratelimit-remaining-requests": "5",
+                "x-ratelimit-reset-tokens": "2s",
+                "x-ratelimit-remaining-tokens": "0",
+            },
+            2.0,
+        ),
         ({"x-ratelimit-reset": "1795211687"}, 10.0),
         ({"x-ratelimit-reset": "1795211687000"}, 10.0),
         ({"retry-after": "-5"}, None),
@@ -163,7 +244,7 @@ def test_reasons_are_cut() -> None:
         ({"retry-after": "999999999"}, 86400.0),
         ({"retry-after": "Fri, 99 Nov 2026 99:99:99 GMT"}, None),
     ],
-)  # fmt: skip
+)
 def test_retry_after(headers: dict[str, str], seconds: float | None) -> None:
     assert retry_after_s(headers, NOW) == seconds
     assert failure(429, b"{}", headers).retry_after_s == seconds

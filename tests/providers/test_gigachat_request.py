@@ -34,17 +34,25 @@ def function(name: str, parameters: Any = None) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("messages", "expected"),
     [
-        ([message("system", "a"), message("developer", "b"), message("user", "c")],
-         [message("system", "a\nb"), message("user", "c")]),
-        ([message("user", "a"), message("system", "b"), message("user", "c")],
-         [message("system", "b"), message("user", "a\nc")]),
-        ([message("system", "a"), message("user", "b"), message("system", "c")],
-         [message("system", "a"), message("user", "b\nc")]),
+        (
+            [message("system", "a"), message("developer", "b"), message("user", "c")],
+            [message("system", "a\nb"), message("user", "c")],
+        ),
+        (
+            [message("user", "a"), message("system", "b"), message("user", "c")],
+            [message("system", "b"), message("user", "a\nc")],
+        ),
+        (
+            [message("system", "a"), message("user", "b"), message("system", "c")],
+            [message("system", "a"), message("user", "b\nc")],
+        ),
         ([message("user", [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}])], [message("user", "a\nb")]),
-        ([message("user", "a"), message("assistant", "b"), message("assistant", None), message("user", "c")],
-         [message("user", "a"), message("assistant", "b\n"), message("user", "c")]),
+        (
+            [message("user", "a"), message("assistant", "b"), message("assistant", None), message("user", "c")],
+            [message("user", "a"), message("assistant", "b\n"), message("user", "c")],
+        ),
     ],
-)  # fmt: skip
+)
 def test_roles(messages: list[Any], expected: list[Any]) -> None:
     assert sent(messages=messages)[0]["messages"] == expected
 
@@ -89,12 +97,20 @@ def test_the_old_form_of_functions() -> None:
         ([message("user", [{"type": "file"}])], "messages[0].content"),
         ([message("tool", "x", tool_call_id="1")], "messages[0]"),
         ([message("assistant", "", tool_calls=[call("1", "f")])], "messages[0].tool_calls"),
-        ([message("assistant", "", tool_calls=[call("1", "f")]), message("tool", "x", tool_call_id="2")],
-         "messages[0].tool_calls"),
-        ([message("assistant", "", tool_calls=[call("1", "f")]), message("tool", "x", tool_call_id="1"),
-          message("tool", "y", tool_call_id="9")], "messages[2].tool_call_id"),
+        (
+            [message("assistant", "", tool_calls=[call("1", "f")]), message("tool", "x", tool_call_id="2")],
+            "messages[0].tool_calls",
+        ),
+        (
+            [
+                message("assistant", "", tool_calls=[call("1", "f")]),
+                message("tool", "x", tool_call_id="1"),
+                message("tool", "y", tool_call_id="9"),
+            ],
+            "messages[2].tool_call_id",
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_said_names_its_place(messages: list[Any], param: str) -> None:
     with pytest.raises(Invalid) as caught:
         sent(messages=messages)
@@ -127,10 +143,19 @@ TWO = [function("f"), function("g")]
         ({"tools": TWO, "tool_choice": "required"}, ["f", "g"], "auto"),
         ({"tools": TWO[:1], "tool_choice": "required"}, ["f"], {"name": "f"}),
         ({"tools": TWO, "tool_choice": {"type": "function", "function": {"name": "g"}}}, ["f", "g"], {"name": "g"}),
-        ({"tools": TWO, "tool_choice": {"type": "allowed_tools", "allowed_tools": {"mode": "required", "tools": [
-            {"type": "function", "function": {"name": "g"}}]}}}, ["g"], {"name": "g"}),
+        (
+            {
+                "tools": TWO,
+                "tool_choice": {
+                    "type": "allowed_tools",
+                    "allowed_tools": {"mode": "required", "tools": [{"type": "function", "function": {"name": "g"}}]},
+                },
+            },
+            ["g"],
+            {"name": "g"},
+        ),
     ],
-)  # fmt: skip
+)
 def test_tool_choice(fields: dict[str, Any], names: list[str], choice: Any) -> None:
     body, _ = sent(**fields)
     assert [item["name"] for item in body["functions"]] == names
@@ -161,11 +186,18 @@ def test_a_name_that_collides_is_renamed_and_led_back() -> None:
         ({"reasoning_effort": "max"}, {"reasoning_effort": "high"}),
         ({"repetition_penalty": 1.1}, {"repetition_penalty": 1.1}),
         ({"response_format": {"type": "text"}}, {}),
-        ({"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "object"}, "strict": True}}},
-         {"response_format": {"type": "json_schema", "schema": {"type": "object"}, "strict": True}}),
+        (
+            {
+                "response_format": {
+                    "type": "json_schema",
+                    "json_schema": {"name": "x", "schema": {"type": "object"}, "strict": True},
+                }
+            },
+            {"response_format": {"type": "json_schema", "schema": {"type": "object"}, "strict": True}},
+        ),
         ({"n": 1, "stream_options": {"include_usage": True}, "stop": "x", "seed": None, "modalities": ["text"]}, {}),
     ],
-)  # fmt: skip
+)
 def test_parameters(fields: dict[str, Any], expected: dict[str, Any]) -> None:
     body, upstream = sent(**fields)
     assert {name: value for name, value in body.items() if name not in ("model", "messages")} == expected
@@ -200,10 +232,25 @@ def test_the_cache_key_becomes_a_session_fit_for_a_header() -> None:
 # ── schemas ──────────────────────────────────────────────────────────────────────────────────────────────
 
 leaves = st.sampled_from(
-    [{"type": "string"}, {"type": ["integer", "null"]}, {"type": "null"}, {"enum": [1, None, True, "a"]}, {"const": 5},
-     {"type": "string", "format": "uuid"}, {"type": "string", "format": "date"}, {"$ref": "#/$defs/A"}, {"$ref": "#/$defs/B"},
-     {"$ref": "#/nowhere"}, {"$ref": "https://x/y"}, {"$ref": "#"}, True, {}, {"type": "object"}, {"nullable": True, "type": "number"}]
-)  # fmt: skip
+    [
+        {"type": "string"},
+        {"type": ["integer", "null"]},
+        {"type": "null"},
+        {"enum": [1, None, True, "a"]},
+        {"const": 5},
+        {"type": "string", "format": "uuid"},
+        {"type": "string", "format": "date"},
+        {"$ref": "#/$defs/A"},
+        {"$ref": "#/$defs/B"},
+        {"$ref": "#/nowhere"},
+        {"$ref": "https://x/y"},
+        {"$ref": "#"},
+        True,
+        {},
+        {"type": "object"},
+        {"nullable": True, "type": "number"},
+    ]
+)
 schemas = st.recursive(
     leaves,
     lambda inner: st.one_of(
@@ -276,17 +323,24 @@ def test_definitions_that_name_each_other_do_not_unfold_for_ever() -> None:
     [
         ({"anyOf": [{"type": "string"}, {"type": "null"}], "description": "d"}, {"type": "string", "description": "d"}),
         ({"type": ["null", "integer"]}, {"type": "integer"}),
-        ({"allOf": [{"properties": {"a": {}}, "required": ["a"]}, {"properties": {"b": {}}, "required": ["b"]}]},
-         {"type": "object", "properties": {"a": {}, "b": {}}, "required": ["a", "b"]}),
+        (
+            {"allOf": [{"properties": {"a": {}}, "required": ["a"]}, {"properties": {"b": {}}, "required": ["b"]}]},
+            {"type": "object", "properties": {"a": {}, "b": {}}, "required": ["a", "b"]},
+        ),
         ({"enum": [1, 2.5, False, None]}, {"enum": ["1", "2.5", "false"], "type": "string"}),
-        ({"$ref": "#/$defs/P", "description": "mine"},
-         {"type": "object", "properties": {"q": {"type": "string"}}, "description": "mine"}),
+        (
+            {"$ref": "#/$defs/P", "description": "mine"},
+            {"type": "object", "properties": {"q": {"type": "string"}}, "description": "mine"},
+        ),
         ({"type": "string", "format": "uri"}, {"type": "string"}),
     ],
-)  # fmt: skip
+)
 def test_schemas(schema: Any, expected: Any) -> None:
-    whole = {"type": "object", "properties": {"x": schema},
-             "$defs": {"P": {"properties": {"q": {"type": "string"}}, "description": "theirs"}}}  # fmt: skip
+    whole = {
+        "type": "object",
+        "properties": {"x": schema},
+        "$defs": {"P": {"properties": {"q": {"type": "string"}}, "description": "theirs"}},
+    }
     assert vendor_schema(whole)["properties"]["x"] == expected
 
 

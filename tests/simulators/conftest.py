@@ -51,7 +51,7 @@ class Vendors:
         return (await self.get("/control/state"))[1]
 
     async def rows(self, after: int = 0) -> list[dict[str, Any]]:
-        return (await self.get(f"/control/requests?after={after}"))[1]["rows"]
+        return (await self.get(f"/control/requests?after={after}"))[1]["data"]
 
     async def token(self, client: str = "demo", scope: str = "GIGACHAT_API_B2B") -> str:
         status, answer = await self.login(client, scope)

@@ -25,7 +25,7 @@ async def test_a_row_tells_the_whole_story(vendors: Any) -> None:
     (row,) = await vendors.rows()
     assert row["n"] == 1
     assert (row["form"], row["method"], row["path"]) == ("openai", "POST", CHAT)
-    assert (row["attempt"], row["model"], row["fault"]) == ("attempt-1", MODEL, "")
+    assert (row["attempt_id"], row["model"], row["fault"]) == ("attempt-1", MODEL, "")
     assert (row["status"], row["chunks"], row["gone_ms"]) == (200, 2, None)
     assert row["bytes"] == len(json.dumps(answer, separators=(",", ":"), ensure_ascii=False).encode())
     assert row["prompt_tokens"] == answer["usage"]["prompt_tokens"]
@@ -65,7 +65,7 @@ async def test_a_request_is_counted_before_its_body(vendors: Any, eventually: An
     writer.write(f"POST {CHAT} HTTP/1.1\r\nHost: sim\r\nx-request-id: early\r\nContent-Length: 100\r\n\r\n".encode())
 
     async def seen() -> bool:
-        return [row["attempt"] for row in await vendors.rows()] == ["early"]
+        return [row["attempt_id"] for row in await vendors.rows()] == ["early"]
 
     await eventually(seen)
     assert (await vendors.rows())[0]["end_ms"] is None
@@ -92,7 +92,7 @@ async def test_a_client_that_is_killed_after_sending_was_seen(vendors: Any, even
         client.close()
 
     await eventually(lambda: has_rows(vendors, kills))
-    assert sorted(row["attempt"] for row in await vendors.rows()) == sorted(f"a{number}" for number in range(kills))
+    assert sorted(row["attempt_id"] for row in await vendors.rows()) == sorted(f"a{number}" for number in range(kills))
 
     async def quiet() -> bool:
         return (await vendors.state())["in_flight"]["now"] == 0
@@ -163,9 +163,9 @@ async def test_rows_come_in_pages(vendors: Any) -> None:
     seen, after = [], 0
     while True:
         _, page = await vendors.get(f"/control/requests?after={after}&limit=2")
-        if not page["rows"]:
+        if not page["data"]:
             break
-        seen += [row["attempt"] for row in page["rows"]]
+        seen += [row["attempt_id"] for row in page["data"]]
         after = page["next"]
         assert page["lost"] == 0
     assert seen == ["0", "1", "2", "3", "4"]

@@ -62,5 +62,5 @@ def test_no_request_of_a_killed_client_is_missed(process: subprocess.Popen[str])
     seen: list[str] = []
     while len(seen) < kills and time.perf_counter() < deadline:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/control/requests", timeout=10) as response:
-            seen = [row["attempt"] for row in json.load(response)["rows"]]
+            seen = [row["attempt_id"] for row in json.load(response)["data"]]
     assert sorted(seen) == sorted(f"a{number}" for number in range(kills))

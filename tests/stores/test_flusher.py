@@ -230,11 +230,13 @@ async def test_flushers_killed_at_random_lose_nothing_and_double_nothing(
         process = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE)
         assert process.stdout is not None
         await process.stdout.readline()
-        for _ in range(moments.randint(1, 20)):
-            ids |= {_settled(make_attempt, journal).id for _ in range(100)}
-            await asyncio.sleep(moments.uniform(0, 0.004))
-        process.send_signal(signal.SIGKILL)
-        await process.wait()
+        try:
+            for _ in range(moments.randint(1, 20)):
+                ids |= {_settled(make_attempt, journal).id for _ in range(100)}
+                await asyncio.sleep(moments.uniform(0, 0.004))
+        finally:
+            process.send_signal(signal.SIGKILL)
+            await process.wait()
     journal.close()
     await flusher.flush_all()
     rows = await rows_of(database)

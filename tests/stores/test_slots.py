@@ -167,9 +167,11 @@ async def test_a_killed_process_gives_its_slot_back(slots: HostSlots, tmp_path: 
             pass
 
     waiting = asyncio.create_task(wait_for_slot())
-    done, _ = await asyncio.wait([waiting], timeout=0.1)
-    assert not done
-    process.kill()
+    try:
+        done, _ = await asyncio.wait([waiting], timeout=0.1)
+        assert not done
+    finally:
+        process.kill()
     await waiting
     await process.wait()
 

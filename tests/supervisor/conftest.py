@@ -1,7 +1,6 @@
 """Starts real serving processes and looks at them from outside."""
 
 import asyncio
-import os
 import signal
 import subprocess
 import sys
@@ -27,7 +26,7 @@ class Server:
                 [sys.executable, str(HERE / script)],
                 stdout=subprocess.PIPE,
                 stderr=stderr,
-                env={"PATH": os.environ["PATH"], "PYTHONPATH": str(SOURCES), **environment},
+                env={"PYTHONPATH": str(SOURCES), **environment},
             )
         self.url = ""
 
@@ -72,7 +71,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
             "XROUTER_CONFIG": str(config),
             "XROUTER_DRAIN_DELAY_S": "0.3",
             "XROUTER_DRAIN_MAX_S": "0.3",
-        } | {name.upper() if name.isupper() else f"XROUTER_{name.upper()}": str(v) for name, v in settings.items()}
+        } | {f"XROUTER_{name.upper()}": str(value) for name, value in settings.items()}
         server = Server(script, tmp_path, environment)
         started.append(server)
         await server.announced()

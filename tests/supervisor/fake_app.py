@@ -2,12 +2,24 @@
 
 import asyncio
 import os
+import sys
 import time
 from pathlib import Path
 from urllib.parse import parse_qs
 
 from xrouter.telemetry.metrics import Metrics
 from xrouter.telemetry.shared_dir import shared_dir
+
+
+def say(url: str) -> None:
+    """Tell the test where we listen."""
+    sys.stdout.write(f"{url}\n")
+    sys.stdout.flush()
+
+
+def _block() -> None:
+    """What no application should do to its event loop."""
+    time.sleep(3600)
 
 
 class FakeApp:
@@ -26,12 +38,12 @@ class FakeApp:
         self._note("drain_end")
         self._ending.set()
         until = asyncio.get_running_loop().time() + deadline_s
-        while self.in_flight and asyncio.get_running_loop().time() < until:  # noqa: ASYNC110 - as the real one does
+        while self.in_flight and asyncio.get_running_loop().time() < until:
             await asyncio.sleep(0.005)
 
     async def close(self) -> None:
         self._note("close")
-        if os.environ.get("FAKE_CLOSE_HANGS"):
+        if (self._data_dir / "closing-hangs").exists():
             await asyncio.sleep(3600)
 
     def _note(self, word: str) -> None:
@@ -56,7 +68,7 @@ class FakeApp:
             await self._whole(send, 200, self._metrics.render()[1])
         elif path == "/block":
             await self._whole(send, 200, b"blocking")
-            time.sleep(3600)
+            _block()
         elif path == "/health/ready":
             await self._whole(send, 200 if self._ready else 503, b"")
         else:

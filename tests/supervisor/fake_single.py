@@ -3,7 +3,7 @@
 import sys
 
 import uvloop
-from fake_app import FakeApp
+from fake_app import FakeApp, say
 
 from xrouter.settings import load_settings
 from xrouter.supervisor.serve import serve_one
@@ -16,7 +16,7 @@ async def main() -> int:
     async def open_app() -> FakeApp:
         return FakeApp(settings.data_dir)
 
-    return await serve_one(settings, open_app, lambda url: print(url, flush=True))
+    return await serve_one(settings, open_app, say)
 
 
 configure("info", sys.stderr)

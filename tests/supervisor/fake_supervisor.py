@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import uvloop
+from fake_app import say
 
 from xrouter.settings import load_settings
 from xrouter.supervisor.workers import serve_many
@@ -29,15 +30,16 @@ def _lives(pid: int) -> bool:
     return True
 
 
+settings = load_settings()
 configure("info", sys.stderr)
 sys.exit(
     uvloop.run(
         serve_many(
-            load_settings(),
+            settings,
             keep_books,
-            lambda url: print(url, flush=True),
+            say,
             command=[sys.executable, str(Path(__file__).with_name("fake_worker.py"))],
-            hang_s=float(os.environ.get("FAKE_HANG_S", "30")),
+            hang_s=1.5 if (settings.data_dir / "short-patience").exists() else 30.0,
             margin_s=3.0,
         )
     )

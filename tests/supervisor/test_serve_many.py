@@ -119,8 +119,9 @@ async def test_sighup_with_trouble_keeps_the_old_workers(start, http, until, tro
     assert set(server.workers()) == before == {await _pid(http, server.url)}
 
 
-async def test_a_hanging_worker_is_killed_and_replaced(start, http, until):
-    server = await start("fake_supervisor.py", workers=2, FAKE_HANG_S=1.5)
+async def test_a_hanging_worker_is_killed_and_replaced(start, http, until, tmp_path):
+    (tmp_path / "short-patience").touch()
+    server = await start("fake_supervisor.py", workers=2)
     before = await _all_serve(http, server, 2)
     async with http.get(f"{server.url}/block") as answer:
         await answer.read()
@@ -141,8 +142,21 @@ async def test_workers_end_when_their_supervisor_is_killed(start, http, until):
     assert all(server.life_of(pid)[-1] == "close" for pid in pids)
 
 
-async def test_a_worker_that_does_not_end_is_killed(start, http):
-    server = await start("fake_supervisor.py", workers=2, FAKE_CLOSE_HANGS=1, drain_delay_s=0, drain_max_s=0.1)
+async def test_a_new_supervisor_takes_over_from_a_killed_one(start, http):
+    first = await start("fake_supervisor.py", workers=2, drain_max_s=30)
+    await _all_serve(http, first, 2)
+    stream = await http.get(f"{first.url}/stream?events=150")
+    first.signal(signal.SIGKILL)
+    second = await start("fake_supervisor.py", workers=2, port=first.url.rpartition(":")[2])
+    assert second.url == first.url
+    await _all_serve(http, second, 2)
+    assert (await stream.text()).endswith("data: [DONE]\n\n")  # the orphan has finished it
+    assert len(list(second.data_dir.glob("metrics-*"))) == 1
+
+
+async def test_a_worker_that_does_not_end_is_killed(start, http, tmp_path):
+    (tmp_path / "closing-hangs").touch()
+    server = await start("fake_supervisor.py", workers=2, drain_delay_s=0, drain_max_s=0.1)
     await _all_serve(http, server, 2)
     server.signal(signal.SIGTERM)
     assert await server.exit_code() == 0

@@ -3,10 +3,16 @@
 import sys
 from pathlib import Path
 
-from xrouter.core.call import Caller
 from xrouter.core.call import Call as OneCall
+from xrouter.core.call import Caller
 from xrouter.core.chat import ChatRequest
 from xrouter.telemetry.metrics import Metrics
+
+
+def say(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
 
 metrics = Metrics(Path(sys.argv[1]), models=["m"])
 call = OneCall(
@@ -16,7 +22,7 @@ call = OneCall(
     started_at=0.0,
     started=0.0,
 )
-print("ready", flush=True)
+say("ready\n")
 for line in sys.stdin:
     word, _, number = line.strip().partition(" ")
     if word == "calls":
@@ -25,5 +31,5 @@ for line in sys.stdin:
     elif word == "in_flight":
         metrics.in_flight(int(number))
     elif word == "render":
-        sys.stdout.write(metrics.render()[1].decode())
-    print("done", flush=True)
+        say(metrics.render()[1].decode())
+    say("done\n")

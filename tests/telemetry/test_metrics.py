@@ -1,11 +1,13 @@
 """What /metrics says, for one process and for several."""
 
+import asyncio
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -106,6 +108,7 @@ def test_the_model_that_served_names_a_call_whose_own_model_is_unknown(make_call
     assert value(metrics.render()[1], "xrouter_request_duration_seconds_count", model=MODEL) == 1
 
 
+@settings(deadline=None)
 @given(
     numbers=st.tuples(*[st.integers(-(10**30), 10**30)] * 4),
     cost=st.integers(-(10**30), 10**30),
@@ -129,6 +132,22 @@ def test_nonsense_from_vendors_neither_raises_nor_counts_down(
 @pytest.fixture(scope="module")
 def shared_metrics() -> Metrics:
     return Metrics(models=[MODEL])
+
+
+async def test_scrapes_at_the_same_time_are_rendered_once():
+    rendered = []
+
+    class Slow(Metrics):
+        def render(self) -> tuple[bytes, bytes]:
+            rendered.append(threading.current_thread())
+            return super().render()
+
+    metrics = Slow()
+    answers = await asyncio.gather(*(metrics.scrape() for _ in range(20)))
+    assert len(set(answers)) == len(rendered) == 1
+    assert rendered[0] is not threading.current_thread()
+    metrics.in_flight(7)
+    assert value((await metrics.scrape())[1], "xrouter_in_flight") == 7
 
 
 def test_what_others_count_by_themselves_only_goes_up():

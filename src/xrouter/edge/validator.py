@@ -95,7 +95,7 @@ class Edge:
         linger_s: float = 2.0,
     ) -> None:
         self._app = app
-        self._exact_hosts = frozenset(host.lower() for host in allowed_hosts if not host.startswith("*."))
+        self._exact_hosts = frozenset(_bracketed(host.lower()) for host in allowed_hosts if not host.startswith("*."))
         self._host_suffixes = tuple(host[1:].lower() for host in allowed_hosts if host.startswith("*."))
         self._good_hosts: set[bytes] = set()
         self._max_header_bytes = max_header_bytes
@@ -156,7 +156,10 @@ class Edge:
         if scope["method"] not in METHODS:
             raise MethodNotAllowed(f"The method {scope['method']} is not known here.", allow=METHODS)
         if b"upgrade" in fields:
-            raise Invalid("No upgrade is offered here: speak plain HTTP/1.1.", code="upgrade_not_supported")
+            raise Invalid(
+                "No upgrade is offered here: speak plain HTTP/1.1 (in Java: HttpClient.Version.HTTP_1_1).",
+                code="upgrade_not_supported",
+            )
         if fields.get(b"expect", b"100-continue").lower() != b"100-continue":
             raise Invalid("Expect knows only 100-continue.", code="invalid_expect")
         if fields.get(b"content-encoding", b"identity").lower() != b"identity":
@@ -274,6 +277,11 @@ class _Exchange:
         except TimeoutError:
             pass
         await self._send({"type": "http.response.body", "body": b""})
+
+
+def _bracketed(host: str) -> str:
+    """An IPv6 address as it stands in a Host header."""
+    return f"[{host}]" if ":" in host and not host.startswith("[") else host
 
 
 def _merged(headers: Sequence[Header]) -> dict[bytes, bytes]:

@@ -39,7 +39,8 @@ async def send(call: Call, plan: tuple[Candidate, ...], gateway: Gateway) -> Asy
         attempt = record.begin(call, candidate, gateway)
         ending: BaseException | None = None
         try:
-            async with _slot(attempt, gateway), aclosing(_one(attempt, gateway)) as events:
+            has_spare = len(call.attempts) < retry.MAX_ATTEMPTS and any(one not in tries for one in plan)
+            async with _slot(attempt, gateway), aclosing(_one(attempt, gateway, has_spare)) as events:
                 async for event in events:
                     yield event
         except UpstreamError as error:
@@ -122,13 +123,20 @@ def _slot(attempt: Attempt, gateway: Gateway) -> Any:
     return _limited(attempt, gateway) if attempt.deployment.max_concurrency else _FREE
 
 
-async def _one(attempt: Attempt, gateway: Gateway) -> AsyncGenerator[Event, None]:
+async def _one(attempt: Attempt, gateway: Gateway, has_spare: bool) -> AsyncGenerator[Event, None]:
     """One provider call under its time limits. Raises `ProviderTimeout` when one runs out, and
-    `ProviderUnavailable` for an answer that ends without being complete, whatever the provider let pass."""
+    `ProviderUnavailable` for an answer that ends without being complete, whatever the provider let pass.
+
+    A whole answer shows no sign of life before it is there, so a silent vendor would eat the whole deadline:
+    with another candidate to spare it gets half of what is left.
+    """
     call, deployment, clock = attempt.call, attempt.deployment, gateway.clock
     limits, deadline = deployment.timeouts, call.deadline
     streaming = call.request.stream
-    due = min(deadline, attempt.began + limits.first_s) if streaming else deadline
+    if streaming:
+        due = min(deadline, attempt.began + limits.first_s)
+    else:
+        due = (attempt.began + deadline) / 2 if has_spare else deadline
     held: list[Event] = []
     complete = shown = False
     try:
@@ -215,8 +223,10 @@ def _timed_out(attempt: Attempt, gateway: Gateway) -> ProviderTimeout:
         waited = f"did not finish before the call's deadline ({attempt.call.deadline - attempt.call.started:g} s)"
     elif attempt.phase is Phase.SHOWN:
         waited = f"stalled: no content for {limits.idle_s:g} s"
-    else:
+    elif attempt.call.request.stream:
         waited = f"sent no content within {limits.first_s:g} s"
+    else:
+        waited = "did not answer within half of the time that was left, and another deployment is tried"
     return ProviderTimeout(f"{provider} {waited}.", provider=provider, upstream_status=attempt.upstream_status)
 
 

@@ -22,10 +22,11 @@ def plan(request: ChatRequest, catalog: Catalog) -> tuple[Candidate, ...]:
     """
     if not request.models:
         return tuple(Candidate(request.model, deployment) for deployment in catalog.deployments(request.model))
-    wanted = [(request.model, "model")]
-    wanted += [(name, f"models[{index}]") for index, name in enumerate(request.models)]
+    wanted = {request.model: "model"}
+    for index, name in enumerate(request.models):
+        wanted.setdefault(name, f"models[{index}]")
     found: dict[int, Candidate] = {}
-    for name, param in wanted:
+    for name, param in wanted.items():
         for deployment in catalog.deployments(name, param):
             found.setdefault(id(deployment), Candidate(name, deployment))
     return tuple(found.values())

@@ -1,8 +1,8 @@
 """The simulators' own endpoints: what they counted, and how they shall behave.
 
 GET  /control/state            sums, who is being served, logins, rules and switches
-GET  /control/requests?after=N rows above number N in order of arrival (`limit`, 10 000), with `next`, the number
-                               to go on from, and `lost`, how many rows the ring has already forgotten
+GET  /control/requests?after=N `data`: rows above number N in order of arrival, at most `limit` (10 000); `next`: the
+                               number to go on from; `lost`: how many rows the ring has already forgotten
 POST /control/reset            counters, faults and switches as at the start; logins stay valid
 POST /control/faults           {"model": glob, "fault": name, "times": n or null}; "fault": null takes the
                                rules of exactly this glob away. The login's model is `oauth`.
@@ -74,7 +74,7 @@ class Control:
             return _refusal(f"after is 0 or more, limit is between 1 and {PAGE_ROWS}")
         rows = self._desk.counters.after(after, limit)
         lost = self._desk.counters.lost_after(after)
-        return _json({"rows": rows, "next": rows[-1].n if rows else after, "lost": lost})
+        return _json({"data": rows, "next": rows[-1].n if rows else after, "lost": lost})
 
     async def _reset(self, _request: web.Request) -> web.Response:
         self._desk.reset()

@@ -12,7 +12,7 @@ RING_ROWS = 200_000
 class Row(msgspec.Struct, gc=False):
     """One request. Times are milliseconds: `at_ms` since the simulators started, the others since `at_ms`.
 
-    `attempt` is the caller's x-request-id. `chunks` counts pieces of content, not envelopes. `gone_ms` says
+    `attempt_id` is the caller's x-request-id. `chunks` counts pieces of content, not envelopes. `gone_ms` says
     when the client left before its answer was complete, None if it did not; `end_ms` is None while the answer
     is under way, and stays so for a client that left before anything could be done. Tokens are those of the
     content that went out.
@@ -23,7 +23,7 @@ class Row(msgspec.Struct, gc=False):
     form: str
     method: str
     path: str
-    attempt: str
+    attempt_id: str
     model: str = ""
     credential: str = ""
     fault: str = ""
@@ -91,10 +91,10 @@ class Counters:
         """Number of the newest row."""
         return self._last
 
-    def arrive(self, form: str, method: str, path: str, attempt: str) -> Row:
+    def arrive(self, form: str, method: str, path: str, attempt_id: str) -> Row:
         """Write down a request whose head has just been parsed."""
         self._last += 1
-        row = Row(self._last, self.uptime_ms, form, method, path, attempt)
+        row = Row(self._last, self.uptime_ms, form, method, path, attempt_id)
         if len(self._ring) < self._size:
             self._ring.append(row)
         else:

@@ -57,7 +57,7 @@ class Written(web.StreamResponse):
 class Wire:
     """Writes one answer. Whatever is put is sent by the next `flush`, `end`, `hang_up` or `reset`.
 
-    Sending raises ConnectionResetError once the client has left.
+    `pending` is how many bytes of the body wait for that. Sending raises ConnectionResetError once the client has left.
     """
 
     def __init__(self, request: web.Request, row: Row, clock: Clock) -> None:
@@ -66,6 +66,7 @@ class Wire:
         self._framing = Framing.LENGTH
         self._keep_alive = request.keep_alive
         self._buffer: list[bytes] = []
+        self.pending = 0
         self.row = row
 
     @property
@@ -109,6 +110,7 @@ class Wire:
         else:
             self._buffer.append(data)
         self.row.bytes += len(data)
+        self.pending += len(data)
 
     async def flush(self) -> None:
         """Send what was put; wait while the client does not read."""
@@ -118,6 +120,7 @@ class Wire:
         if self._buffer:
             transport.write(b"".join(self._buffer))
             self._buffer.clear()
+            self.pending = 0
             await self._request.writer.drain()
 
     async def end(self) -> None:

@@ -7,7 +7,8 @@ from typing import Any, Final
 
 import uvicorn
 
-from xrouter.supervisor.listening import BACKLOG
+from xrouter.settings import ConfigError
+from xrouter.supervisor.listening import BACKLOG, url_of
 
 Asgi = Callable[
     [MutableMapping[str, Any], Callable[[], Awaitable[Any]], Callable[[MutableMapping[str, Any]], Awaitable[None]]],
@@ -46,8 +47,12 @@ class HttpServer:
         self._ticks: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
-        """Listen and serve. Takes the socket over."""
-        await self._server.startup(sockets=[self._listener])
+        """Listen and serve. Takes the socket over. Raises `ConfigError` where another process that bound the
+        same address was faster to listen on it."""
+        try:
+            await self._server.startup(sockets=[self._listener])
+        except OSError as error:
+            raise ConfigError(f"cannot listen on {url_of(self._listener)}: {error.strerror}") from None
         self._ticks = asyncio.create_task(self._server.main_loop())  # keeps the Date header right
 
     def stop_listening(self) -> None:

@@ -7,6 +7,7 @@ SIGINT is the same without the delay; a second one waits for nothing. SIGKILL is
 """
 
 import asyncio
+import os
 import socket
 from collections.abc import Awaitable, Callable
 from typing import Final, Protocol
@@ -103,7 +104,7 @@ async def _drain(application: Application, server: HttpServer, shutdown: Shutdow
     application.drain_begin()
     if not shutdown.keep_listening:
         server.stop_listening()
-    _log.info("draining", in_flight=application.in_flight, delay_s=shutdown.delay_s)
+    _log.info("draining", pid=os.getpid(), in_flight=application.in_flight, delay_s=shutdown.delay_s)
     await shutdown.hurried_within(shutdown.delay_s)
     server.stop_listening()
     server.end_connections()
@@ -112,7 +113,7 @@ async def _drain(application: Application, server: HttpServer, shutdown: Shutdow
         _log.warning("ending requests", in_flight=application.in_flight)
         await application.drain_end(_last_words_s(shutdown))
     cut = await server.close(_last_words_s(shutdown))
-    _log.info("drained", finished=finished, cut=cut)
+    _log.info("drained", pid=os.getpid(), finished=finished, cut=cut)
 
 
 def _last_words_s(shutdown: Shutdown) -> float:

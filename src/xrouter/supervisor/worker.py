@@ -12,7 +12,16 @@ from xrouter.telemetry.redaction import secrets_in
 
 
 def main() -> int:
-    """Settings come through the environment, the configuration from its file; the exit code."""
+    """Settings come through the environment, the configuration from its file; the exit code, 2 for a
+    configuration that cannot be used."""
+    try:
+        return _run()
+    except ConfigError as error:
+        sys.stderr.write(f"xrouter: {error}\n")
+        return 2
+
+
+def _run() -> int:
     settings = load_settings()
     if settings.config is None:
         raise ConfigError("a worker reads its configuration from XROUTER_CONFIG")

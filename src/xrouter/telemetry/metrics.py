@@ -5,6 +5,7 @@ ids are never a label. Children are bound once and kept in dicts, because `label
 as the count itself.
 """
 
+import asyncio
 import os
 import re
 from collections.abc import Callable, Iterable
@@ -109,6 +110,9 @@ class Metrics:
         self._upstream: dict[tuple[str, int | None], _Count] = {}
         self._deployments: dict[str, _DeploymentCounts] = {}
         self._totals: dict[Counter, int] = {}
+        self._scrape: asyncio.Task[tuple[bytes, bytes]] | None = None
+        # Opens the last of the three shared files now, while the directory is certainly there.
+        self._first[OTHER] = self._ttft.labels(OTHER).observe
 
     def _declare(self, registry: CollectorRegistry) -> None:
         self._requests = Counter(
@@ -264,6 +268,13 @@ class Metrics:
     def worker_ended(self, reason: str) -> None:
         """One worker is gone; `reason` is a word such as `crashed`, `hung` or `rolled`."""
         self._worker_ends.labels(reason).inc()
+
+    async def scrape(self) -> tuple[bytes, bytes]:
+        """`render()` in a thread: with 50 models on several workers it takes tens of milliseconds, too long for
+        an event loop. Scrapes that come while one is being rendered share it, so they cost no more than one."""
+        if self._scrape is None or self._scrape.done():
+            self._scrape = asyncio.create_task(asyncio.to_thread(self.render))
+        return await asyncio.shield(self._scrape)
 
     def render(self) -> tuple[bytes, bytes]:
         """Content type and body in the text format 0.0.4, over all workers."""

@@ -29,8 +29,8 @@ _ALWAYS = {"Accept-Encoding": "identity"}
 
 
 class Exchange:
-    """One account's way of talking. `credential` is removed from whatever the vendor says back to us;
-    `overflow_statuses` are the vendor's statuses for a prompt that is too long."""
+    """One account's way of talking. `overflow_statuses` are the vendor's statuses for a prompt that is too
+    long. The credential of a call's own `Authorization` header is removed from what the vendor says about it."""
 
     def __init__(
         self,
