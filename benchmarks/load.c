@@ -9,7 +9,8 @@
  *
  * Prints BEGIN and END around the measured window (the caller reads CPU clocks there), then one JSON line. An error is
  * a status other than 200, a body that is not the fake vendor's reply to its end, a stream that lost text or ended
- * without [DONE] and the end of its body, a cut connection, or 2 s of silence. */
+ * without [DONE] and the end of its body, a cut connection, or no sign of life
+ * in the 5 s after END from a call that was open then. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
@@ -30,7 +31,7 @@ enum { CLOSED, OPEN, STREAM, IDLE };
 enum { HEAD, SIZE, DATA, DATA_END, TRAILER, WHOLE };   /* where in a reply we are */
 enum { MORE, COMPLETE, BROKEN };
 enum { WORD = 6, PENDING_MAX = 64, ERRORS_MAX = 100 };
-#define SILENCE_US 2000000ull
+#define SILENCE_US 5000000ull
 
 typedef struct {
     int fd, busy, where, line_len, closing, chunked, done, opened;
@@ -191,6 +192,15 @@ static void hear(conn *c) {
     next(c);
 }
 
+static void poll_once(int timer, int most_ms) {
+    struct epoll_event found[256];
+    uint64_t ticks;
+    for (int i = epoll_wait(poller, found, 256, most_ms); i-- > 0;) {
+        if (found[i].data.ptr) hear(found[i].data.ptr);
+        else if (read(timer, &ticks, sizeof ticks) < 0) continue;
+    }
+}
+
 static void usage(void) { fprintf(stderr, "usage: load closed|open|stream|idle PORT PATH -b BODYFILE [-c N] [-t S] [-w S] [-n N] [-r RATE] [-k CHUNKS] [-H HEADER]...\n"); exit(2); }
 
 int main(int argc, char **argv) {
@@ -222,7 +232,7 @@ int main(int argc, char **argv) {
 
     uint64_t start = now_us(), scheduled = start, t;
     int started = 0, timer = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK);
-    struct epoll_event e = {EPOLLIN, {.ptr = NULL}}, found[256];
+    struct epoll_event e = {EPOLLIN, {.ptr = NULL}};
     epoll_ctl(poller, EPOLL_CTL_ADD, timer, &e);
     for (; mode == OPEN && started < conns; started++) { reach(&all[started]); next(&all[started]); }
     for (;;) {
@@ -242,17 +252,15 @@ int main(int argc, char **argv) {
             struct itimerspec at = {.it_value = {scheduled / 1000000, scheduled % 1000000 * 1000}};
             timerfd_settime(timer, TFD_TIMER_ABSTIME, &at, NULL);
         }
-        int n = epoll_wait(poller, found, 256, started < conns ? 1 : 10);
-        for (int i = 0; i < n; i++) {
-            uint64_t ticks;
-            if (found[i].data.ptr) hear(found[i].data.ptr);
-            else if (read(timer, &ticks, sizeof ticks) < 0) continue;
-        }
+        poll_once(timer, started < conns ? 1 : 10);
     }
     uint64_t stop = now_us();
     puts("END"); fflush(stdout);
     closing_window = 1;
-    for (int i = 0; i < started; i++) if (mode != IDLE && all[i].busy && stop - all[i].heard > SILENCE_US) fail(&all[i], "silent for 2 s");
+    for (int i = 0; i < started && mode != IDLE; i++) {   /* nobody may have been left hanging */
+        while (all[i].busy && all[i].heard < stop && now_us() < stop + SILENCE_US) poll_once(timer, 10);
+        if (all[i].busy && all[i].heard < stop) fail(&all[i], "silent for 5 s after END");
+    }
     qsort(latency.us, latency.len, sizeof *latency.us, by_size); qsort(ttft.us, ttft.len, sizeof *ttft.us, by_size);
     for (char *p = first_error; *p; p++) if (*p < ' ' || *p == '"' || *p == '\\') *p = ' ';
     printf("{\"mode\":\"%s\",\"seconds\":%.3f,\"replies\":%llu,\"chunks\":%llu,\"opened\":%d,\"errors\":%llu,\"reconnects\":%llu,\"p50_ms\":%.3f,\"p99_ms\":%.3f,\"ttft_p50_ms\":%.3f,\"ttft_p99_ms\":%.3f,\"first_error\":\"%s\"}\n",

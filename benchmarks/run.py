@@ -102,7 +102,9 @@ class Bench:
                     marks.append((cpu_s(pids), rss_mb(pids)))
         nothing = not (result.get("replies") or result.get("chunks") or mode == "idle")
         if result["errors"] or load.returncode or len(marks) != 2 or nothing:
-            self.errors.append(f"{target.name} {mode} {model}: {result['errors']} errors: {result['first_error']}")
+            self.errors.append(
+                f"{target.name} {mode} {model} {size} bytes: {result['errors']} errors: {result['first_error']}"
+            )
             return None
         time.sleep(0.2)  # what the end of a run leaves behind is not the next one's
         return {**result, "cpu_s": marks[1][0] - marks[0][0], "rss_mb": marks[1][1]}

@@ -27,6 +27,7 @@ RPS = float(os.environ.get("RPS", "50"))
 SEED = os.environ.get("SEED") or "1"
 WARM_UP = 0.3  # part of the run that the slope leaves out: pools fill, caches grow to their bounds
 SLOPE_MAX_MB = 1.0  # per 10,000 requests
+MEASURED_MIN = 5000  # requests; fewer say nothing about a slope
 DEADLINE_MS = 4000  # sent with each call
 HANG_S = 10.0
 SPARE_FDS = 20
@@ -126,7 +127,10 @@ def say(soak: Soak) -> None:
 def judge(soak: Soak) -> int:
     late = soak.samples[int(len(soak.samples) * WARM_UP) :]
     slope = statistics.linear_regression([row[0] for row in late], [row[1] for row in late]).slope * 10_000
-    if slope > SLOPE_MAX_MB:
+    measured = late[-1][0] - late[0][0]
+    if measured < MEASURED_MIN:
+        print(f"only {measured:,} requests after the warm-up: too few to judge memory by")
+    elif slope > SLOPE_MAX_MB:
         soak.problems.append(f"memory grows by {slope:.2f} MB per 10,000 requests")
     if soak.samples[-1][2] > soak.samples[0][2] + SPARE_FDS:
         soak.problems.append(f"descriptors: {soak.samples[0][2]} before, {soak.samples[-1][2]} after")

@@ -67,9 +67,18 @@ async def _load(place: Gateway, kills: int, rng: random.Random) -> int:
     return sum(await asyncio.gather(*clients))
 
 
-def _settled(place: Gateway) -> list[dict[str, Any]] | None:
-    rows = place.attempts()
-    return None if any(row["state"] == "open" for row in rows) else rows
+def _books(place: Gateway, seen: list[str]) -> list[dict[str, Any]]:
+    """The rows, once the last of them have come over from the journal; after 10 s, as they are."""
+    rows: list[dict[str, Any]] = []
+
+    def settled() -> bool:
+        nonlocal rows
+        rows = place.attempts()
+        return {row["id"] for row in rows} >= set(seen) and not any(row["state"] == "open" for row in rows)
+
+    with suppress(AssertionError):
+        wait_until("every attempt to be in the books", settled, 10.0)
+    return rows
 
 
 def judge(seen: list[str], rows: list[dict[str, Any]]) -> list[str]:
@@ -85,6 +94,7 @@ def judge(seen: list[str], rows: list[dict[str, Any]]) -> list[str]:
         for one in booked.keys() - set(seen)
         if booked[one]["state"] != "interrupted"
     ]
+    wrong += [f"attempt {row['id']} is still open" for row in rows if row["state"] == "open"]
     return wrong
 
 
@@ -95,8 +105,8 @@ def run(kills: int, seed: int, directory: Path, workers: int = 1) -> dict[str, A
         config = config_for(vendors.url)
         with gateway(directory / "gateway", config, workers=workers) as place:
             answered = asyncio.run(_load(place, kills, rng))
-            rows = wait_until("every attempt to be settled", lambda: _settled(place), log=place.log)
             seen = [row["attempt_id"] for row in vendors.requests() if row["path"].endswith("/chat/completions")]
+            rows = _books(place, seen)
             code = place.stop()
     states = Counter(row["state"] for row in rows)
     wrong = judge(seen, rows) + ([f"the last stop ended with code {code}"] if code else [])

@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
+import psutil
 import yaml
 
 KEY = "sk-campaign-0123456789-abcdefghijklmnop"
@@ -200,9 +200,12 @@ class Gateway:
         return False
 
     def kill(self) -> None:
-        """kill -9 of the whole process group: nothing gets a chance to clean up."""
+        """kill -9 of the gateway with its workers: nothing gets a chance to clean up."""
         assert self.process is not None
-        os.killpg(self.process.pid, signal.SIGKILL)
+        family = psutil.Process(self.process.pid)
+        for process in (family, *family.children(recursive=True)):
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
         self.process.wait(10)
 
     def stop(self, deadline_s: float = 30.0) -> int:

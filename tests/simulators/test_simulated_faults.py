@@ -34,8 +34,10 @@ class Heard:
 
     @property
     def headers(self) -> dict[str, str]:
-        lines = self.head.split("\r\n")[1:]
-        return {name.lower(): value for name, value in (line.split(": ", 1) for line in lines if line)}
+        pairs = [line.split(": ", 1) for line in self.head.split("\r\n")[1:] if line]
+        found = {name.lower(): value for name, value in pairs}
+        assert len(found) == len(pairs), f"a header twice: {self.head}"
+        return found
 
     @property
     def chunked(self) -> bool:

@@ -323,6 +323,14 @@ def test_known_shapes(schema: Any) -> None:
         {"type": "string", "minLength": 10**9},
         {"type": "array", "items": {"enum": [1]}, "uniqueItems": True, "minItems": 2},
         {"anyOf": [{"$ref": "#"}, {"$ref": "#"}]},
+        {"type": "object", "required": 5},
+        {"type": "object", "properties": ["a"], "required": ["a"]},
+        {"type": "integer", "minimum": "low"},
+        {"type": "number", "multipleOf": 0},
+        {"type": 5},
+        {"enum": 5},
+        {"allOf": [5]},
+        {"$ref": 5},
     ],
 )
 def test_what_cannot_be_satisfied_ends_all_the_same(schema: Any) -> None:

@@ -152,6 +152,18 @@ async def test_in_mid_body(serve, dial, first, second, reason):
     assert received.startswith(b"hello")
 
 
+@pytest.mark.parametrize("head", [HEAD + b"Content-Length: 5\r\n\r\nhello", CHUNKED + b"5\r\nhello\r\n0\r\n\r\n"])
+async def test_a_reset_after_the_last_byte_takes_nothing_back(serve, dial, head):
+    pause = Pause()
+    server = await serve(playing(head, pause, RST))
+    async with dial().request("POST", server.url, headers={}, body=b"{}") as response:
+        pause.go_on.set()
+        async with asyncio.timeout(5):
+            while response._wire.exception() is None:
+                await asyncio.sleep(0.001)
+        assert await response.read(100) == b"hello"
+
+
 async def test_read_fails_like_chunks(serve, dial):
     server = await serve(playing(HEAD + b"Content-Length: 100\r\n\r\nhello", FIN))
     with pytest.raises(BrokenOff) as caught:

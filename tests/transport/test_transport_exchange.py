@@ -221,6 +221,38 @@ async def test_an_answer_may_come_before_the_upload_ends(serve, dial):
     assert server.connections == 2  # the first one still had a body in the pipe
 
 
+async def test_cancelling_stops_an_upload(serve, dial):
+    """A polite close would first send the rest of the body."""
+    asked, go_on = asyncio.Event(), asyncio.Event()
+    received = 0
+
+    async def script(peer):
+        nonlocal received
+        await peer.reader.readuntil(b"\r\n\r\n")
+        asked.set()
+        await go_on.wait()
+        while data := await peer.reader.read(1 << 20):
+            received += len(data)
+
+    server = await serve(script)
+    transport = dial()
+    body = b"x" * (20 * 1024 * 1024)
+
+    async def call():
+        async with transport.request("POST", server.url, headers={}, body=body):
+            pass
+
+    task = asyncio.create_task(call())
+    await asked.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    go_on.set()
+    async with asyncio.timeout(10):
+        await server.ended.wait()
+    assert received < len(body)
+
+
 async def test_200_requests_at_once(serve, dial):
     everyone_is_here = asyncio.Event()
     waiting = 0

@@ -173,13 +173,15 @@ async def test_a_close_that_only_the_kernel_knows_of(dial):
     listener.close()
 
 
-async def test_an_answer_nobody_asked_for_does_not_answer_the_next_request(serve, dial):
-    poisoned = asyncio.Event()
+@pytest.mark.parametrize("seen_by_loop", [True, False])
+async def test_an_answer_nobody_asked_for_does_not_answer_the_next_request(serve, dial, seen_by_loop):
+    kept, poisoned = asyncio.Event(), asyncio.Event()
 
     async def script(peer):
         await peer.request()
         await peer.send(OK)
         if peer.number == 0:
+            await kept.wait()
             await peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison")
             poisoned.set()
         await peer.request()
@@ -188,7 +190,12 @@ async def test_an_answer_nobody_asked_for_does_not_answer_the_next_request(serve
     server = await serve(script)
     transport = dial()
     assert await post(transport, server.url) == b"{}"
+    [[(idle, _)]] = transport._pool._connector._conns.values()
+    kept.set()
     await poisoned.wait()
+    async with asyncio.timeout(5):
+        while seen_by_loop and not idle.should_close:
+            await asyncio.sleep(0.001)
     assert await post(transport, server.url) == b"{}"
     assert server.connections == 2
 

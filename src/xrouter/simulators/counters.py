@@ -1,12 +1,14 @@
 """What was asked of the simulators, written down the moment it arrived."""
 
 from collections import Counter
+from typing import Final
 
 import msgspec
 
 from xrouter.core.clock import Clock
 
-RING_ROWS = 200_000
+RING_ROWS: Final = 200_000
+MAX_CREDENTIALS: Final = 10_000
 
 
 class Row(msgspec.Struct, gc=False):
@@ -119,7 +121,9 @@ class Counters:
         totals.completion_tokens += row.completion_tokens
 
     def crowd(self, credential: str) -> Crowd:
-        """The requests under way for one vendor account."""
+        """The requests under way for one vendor account. Of very many accounts, idle ones are forgotten."""
+        if credential not in self.credentials and len(self.credentials) >= MAX_CREDENTIALS:
+            self.credentials = {name: crowd for name, crowd in self.credentials.items() if crowd.now}
         return self.credentials.setdefault(credential, Crowd())
 
     def after(self, number: int, limit: int) -> list[Row]:
@@ -136,4 +140,6 @@ class Counters:
         self._kept_from = self._last + 1
         self.totals = Totals()
         self.everyone.most = self.everyone.now
-        self.credentials = {name: Crowd(crowd.now, crowd.now) for name, crowd in self.credentials.items() if crowd.now}
+        self.credentials = {name: crowd for name, crowd in self.credentials.items() if crowd.now}
+        for crowd in self.credentials.values():
+            crowd.most = crowd.now

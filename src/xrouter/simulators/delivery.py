@@ -79,6 +79,7 @@ class Whole:
 
 async def refused(wire: Wire, fault: Fault, headers: Headers, error: Callable[[int], bytes], clock: Clock) -> bool:
     """Answer with a fault that is a status. Returns False if the fault is of another kind."""
+    headers = [header for header in headers if header[0] != "Content-Type"]
     status, extra, body = 0, [("Content-Type", "application/json")], b""
     match fault.name:
         case "status":

@@ -86,7 +86,7 @@ class GigaChat:
     def __init__(self, desk: Desk, login: Login) -> None:
         self._desk = desk
         self._login = login
-        self._sessions: OrderedDict[str, list[str]] = OrderedDict()
+        self._sessions: OrderedDict[str, list[int]] = OrderedDict()
         self._files = Files(desk.clock)
 
     def routes(self) -> list[tuple[str, str, Handler]]:
@@ -205,12 +205,12 @@ class GigaChat:
         if not session:
             return 0
         before = self._sessions.pop(session, [])
-        self._sessions[session] = texts
+        self._sessions[session] = list(map(hash, texts))
         if len(self._sessions) > MAX_SESSIONS:
             self._sessions.popitem(last=False)
         cached = 0
         for old, new in zip(before, texts, strict=False):
-            if old != new:
+            if old != hash(new):
                 break
             cached += message_tokens(new)
         return cached

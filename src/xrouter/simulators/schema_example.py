@@ -67,21 +67,25 @@ _NUMBER_KEYS: Final = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaxim
 _ARRAY_KEYS: Final = ("items", "prefixItems", "minItems", "maxItems", "contains", "uniqueItems")
 
 
+# What a schema that is none (`"required": 5`) does to whoever reads it as one.
+_MALFORMED: Final = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+
+
 class _OutOfSteps(Exception):
     """The schema asks for more work than is allowed."""
 
 
 def example(schema: object, rng: Random) -> Any:
-    """A value that satisfies `schema`; null if none was found, which means the schema is contradictory or odd."""
+    """A value that satisfies `schema`; null if none was found: it contradicts itself or is no schema."""
     for _ in range(_TRIES):
         try:
             value = _Writer(schema, rng).value(schema, "", 0)
+            if accepts(schema, value):
+                return value
         except Unsatisfiable:
             continue
-        except _OutOfSteps:
+        except (_OutOfSteps, *_MALFORMED):
             break
-        if accepts(schema, value):
-            return value
     return None
 
 

@@ -149,12 +149,9 @@ class GuardedProtocol(HttpToolsProtocol):
         self._disarm_head_timer()
         if self._answering():
             if self.pipeline or not self.cycle.more_body:
-                self.pipeline.clear()
                 self.flow.pause_reading()
                 return
-            # The body of this very request broke off in nonsense: its application must not wait for more.
-            self.cycle.disconnected = True
-            self.cycle.message_event.set()
+            # The body of this very request broke off in nonsense; closing tells its application.
             if self.cycle.response_started:
                 self.transport.close()
                 return

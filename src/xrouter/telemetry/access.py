@@ -82,7 +82,7 @@ class AccessLog:
         last = call.attempts[-1]
         line.deployment = last.deployment.id
         if last.first_content_at is not None:
-            line.ttft = round(last.first_content_at - call.started, 6)
+            line.ttft = round(last.first_content_at - call.started_at, 6)
         sent = made = cost = 0
         for attempt in call.attempts:
             cost += attempt.cost_micro
