@@ -52,8 +52,10 @@ class Row:
 
     @property
     def verdict(self) -> str:
-        if self.goal is None or self.score is None:
+        if self.goal is None:
             return ""
+        if self.score is None:
+            return "ERROR"
         return "PASS" if (self.score >= self.goal if self.at_least else self.score <= self.goal) else "MISS"
 
 

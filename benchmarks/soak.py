@@ -130,12 +130,13 @@ def judge(soak: Soak) -> int:
     measured = late[-1][0] - late[0][0]
     if measured < MEASURED_MIN:
         print(f"only {measured:,} requests after the warm-up: too few to judge memory by")
-    elif slope > SLOPE_MAX_MB:
+    else:
+        print(f"RSS slope after the warm-up: {slope:+.2f} MB per 10,000 requests (limit {SLOPE_MAX_MB})")
+    if measured >= MEASURED_MIN and slope > SLOPE_MAX_MB:
         soak.problems.append(f"memory grows by {slope:.2f} MB per 10,000 requests")
     if soak.samples[-1][2] > soak.samples[0][2] + SPARE_FDS:
         soak.problems.append(f"descriptors: {soak.samples[0][2]} before, {soak.samples[-1][2]} after")
     print(", ".join(f"{name}: {count:,}" for name, count in sorted(soak.outcomes.items())))
-    print(f"RSS slope after the warm-up: {slope:+.2f} MB per 10,000 requests (limit {SLOPE_MAX_MB})")
     for problem in soak.problems[:20]:
         print(f"PROBLEM {problem}")
     print(f"{'FAIL' if soak.problems else 'ok'}: {len(soak.problems)} problems in {soak.requests:,} requests")

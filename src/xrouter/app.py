@@ -240,7 +240,6 @@ def _catalog(settings: Settings, config: Config, deployments: list[Deployment]) 
 def _limits(settings: Settings) -> Limits:
     return Limits(
         max_body_bytes=settings.max_body_bytes,
-        write_timeout_s=settings.write_timeout_s,
         status_wait_s=settings.status_wait_s,
         max_in_flight=settings.max_in_flight,
     )

@@ -79,19 +79,30 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
     yield start_one
     for server in started:
-        children = [] if server.process.poll() is not None else psutil.Process(server.process.pid).children()
-        for process in [server.process, *children]:
-            if process is not server.process or process.poll() is None:
-                process.kill()
+        if server.process.poll() is None:
+            server.process.kill()
+        for left in tmp_path.glob("settings-*"):  # every worker leaves one; those of a killed supervisor are nobody's
+            _kill_worker(int(left.name.removeprefix("settings-")))
         server.process.wait()
         assert server.process.stdout is not None
         server.process.stdout.close()
 
 
+def _kill_worker(pid: int) -> None:
+    try:
+        process = psutil.Process(pid)
+        if any("fake_worker" in part for part in process.cmdline()):
+            process.kill()
+    except psutil.Error:
+        return
+
+
 @pytest.fixture
 async def http() -> AsyncIterator[aiohttp.ClientSession]:
     """Each request on a connection of its own."""
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True)) as session:
+    async with aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(force_close=True), timeout=aiohttp.ClientTimeout(total=30)
+    ) as session:
         yield session
 
 

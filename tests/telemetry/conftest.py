@@ -37,7 +37,7 @@ def make_call() -> MakeCall:
             attempt.state, attempt.ended = State.SUCCEEDED, 1001.5
             attempt.usage = Usage(100, 200, cached_tokens=30, reasoning_tokens=40)
             attempt.cost_micro = 1_300
-            attempt.first_content_at = 1000.75
+            attempt.first_content_at = 1_800_000_000.75
             for name, value in attempt_fields.items():
                 setattr(attempt, name, value)
             call.attempts.append(attempt)

@@ -42,19 +42,18 @@ class DataPlane:
         try:
             await self._handler(exchange)(exchange)
             status = exchange.status
-        except (ClientLeft, ClientGone) as left:
-            status, code = CLIENT_CLOSED_REQUEST, getattr(left, "reason", "disconnected")
+        except (ClientLeft, ClientGone):
+            status, code = CLIENT_CLOSED_REQUEST, "client_left"
         except GatewayError as error:
             status, code = error.http_status, error.code
             if not exchange.status:
                 await _refuse(exchange, error)
-        except Exception:  # noqa: BLE001 - the last line of defence: a bug must not look like a hang
-            _log.exception("request failed", request_id=exchange.request_id, path=exchange.path)
+        except Exception:
             status, code = 500, "internal_error"
-            if not exchange.status:
-                await _refuse(exchange, Internal(f"An internal error; it is logged under {exchange.request_id}."))
-            else:
-                exchange.abort()
+            if exchange.status:
+                raise  # the server logs it and cuts the connection: a broken answer must not look whole
+            _log.exception("request failed", request_id=exchange.request_id, path=exchange.path)
+            await _refuse(exchange, Internal(f"An internal error; it is logged under {exchange.request_id}."))
         finally:
             self.running.discard(exchange)
             gateway.telemetry.in_flight(-1)

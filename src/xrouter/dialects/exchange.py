@@ -23,8 +23,6 @@ EVENT_STREAM: tuple[tuple[bytes, bytes], ...] = (
     (b"cache-control", b"no-cache"),
     (b"x-accel-buffering", b"no"),  # nginx would hold events back otherwise
 )
-ABORT_EXTENSION = "xrouter.abort"
-"""ASGI extension of our server: cuts the TCP connection at once, whatever is still buffered."""
 
 
 class Exchange:
@@ -104,29 +102,21 @@ class Exchange:
     async def close_stream(self) -> None:
         await self._send({"type": "http.response.body", "body": b""})
 
-    def abort(self) -> None:
-        """Cut the connection, where the server can."""
-        abort = (self.scope.get("extensions") or {}).get(ABORT_EXTENSION)
-        if abort is not None:
-            abort()
-
     def shut_down(self) -> None:
         """The process ends and cannot wait any longer: what still runs fails with `server_shutdown`."""
         if self._watch is not None:
             self._watch.interrupt(ServerShutdown())
 
-    def watch_client(self, ping_s: float, stall_s: float, streaming: bool) -> "ClientWatch":
-        """Call after the body was read, around everything that takes time."""
-        self._watch = ClientWatch(self, ping_s if streaming else None, stall_s)
+    def watch_client(self, ping_s: float | None) -> "ClientWatch":
+        """Enter after the body was read, around everything that takes time. `ping_s` is how long a stream may
+        be silent; None for a whole answer."""
+        self._watch = ClientWatch(self, ping_s)
         return self._watch
 
 
 class ClientLeft(Exception):
-    """Nobody listens any more. `reason` is `disconnected` or `stalled`."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
+    """Nobody listens any more: the client closed the connection, or the server cut it because the client had
+    stopped reading."""
 
 
 class ServerShutdown(Overloaded):
@@ -139,24 +129,31 @@ class ServerShutdown(Overloaded):
 
 
 class ClientWatch:
-    """Notices that the client left or stopped reading, and keeps a silent stream alive.
+    """Notices that the client left, and keeps a silent stream alive.
 
     Cancels the task that entered it and turns that cancellation into `ClientLeft` or `ServerShutdown` on the
     way out. A request that is answered within `_GRACE_S` pays for one timer and no task.
     """
 
     _GRACE_S = 0.05
-    _TICK_S = 0.5
+    _LOOKS_PER_PING = 8
 
     __slots__ = (
-        "_cause", "_exchange", "_listener", "_loop", "_ping_s", "_pinger", "_quiet_s", "_seen", "_stall_s", "_task",
+        "_cause",
+        "_exchange",
+        "_listener",
+        "_loop",
+        "_ping_s",
+        "_pinger",
+        "_quiet_s",
+        "_seen",
+        "_task",
         "_timer",
-    )  # fmt: skip
+    )
 
-    def __init__(self, exchange: Exchange, ping_s: float | None, stall_s: float) -> None:
+    def __init__(self, exchange: Exchange, ping_s: float | None) -> None:
         self._exchange = exchange
         self._ping_s = ping_s
-        self._stall_s = stall_s
         self._cause: Exception | None = None
         self._listener: asyncio.Task[None] | None = None
         self._pinger: asyncio.Task[None] | None = None
@@ -179,26 +176,26 @@ class ClientWatch:
 
     def _begin(self) -> None:
         self._listener = self._loop.create_task(self._listen())
-        self._tick()
+        if self._ping_s is not None:
+            self._look()
 
     async def _listen(self) -> None:
         while (await self._exchange.receive())["type"] != "http.disconnect":
             pass
-        self.interrupt(ClientLeft("disconnected"))
+        self.interrupt(ClientLeft())
 
-    def _tick(self) -> None:
-        """Nothing was written since the last tick: is a write stuck, or is it time for a ping?"""
-        exchange = self._exchange
-        tick_s = min(self._TICK_S, self._stall_s / 4, (self._ping_s or self._stall_s) / 4)
-        self._timer = self._loop.call_later(tick_s, self._tick)
-        if exchange.writes != self._seen:
+    def _look(self) -> None:
+        """Has anything been written since the last look? Silence is counted in looks, so that a chunk costs no
+        clock reading; a write that waits for a slow reader is not silence."""
+        exchange, ping_s = self._exchange, self._ping_s
+        assert ping_s is not None, "only streams are pinged"
+        look_s = ping_s / self._LOOKS_PER_PING
+        self._timer = self._loop.call_later(look_s, self._look)
+        if exchange.writes != self._seen or exchange.writing:
             self._seen, self._quiet_s = exchange.writes, 0.0
             return
-        self._quiet_s += tick_s
-        if exchange.writing:
-            if self._quiet_s >= self._stall_s:
-                self.interrupt(ClientLeft("stalled"))
-        elif self._ping_s is not None and self._quiet_s >= self._ping_s:
+        self._quiet_s += look_s
+        if self._quiet_s >= ping_s:
             self._pinger = self._loop.create_task(self._ping())
 
     async def _ping(self) -> None:
@@ -217,6 +214,4 @@ class ClientWatch:
             if task is not None:
                 task.cancel()
         if self._cause is not None and self._task.uncancel() == 0 and kind is asyncio.CancelledError:
-            if isinstance(self._cause, ClientLeft):
-                self._exchange.abort()
             raise self._cause from None

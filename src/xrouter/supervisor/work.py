@@ -32,7 +32,7 @@ async def work(settings: Settings, open_app: OpenApplication, arguments: Sequenc
     def orphaned() -> None:
         if not shutdown.begun.is_set():
             _log.error("the supervisor is gone; draining")
-        pass
+        shutdown.begin(keep_listening=False)
 
     lifeline = Lifeline(socket.socket(fileno=int(arguments[1])), on_bytes=told, on_end=orphaned)
     beating = asyncio.create_task(_beat(lifeline, heartbeat_s))

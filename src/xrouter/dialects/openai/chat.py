@@ -1,6 +1,5 @@
 """`POST /v1/chat/completions`, streamed or whole."""
 
-import asyncio
 from contextlib import aclosing, suppress
 from math import inf
 
@@ -38,7 +37,7 @@ class ChatCompletions:
         call = self._call(exchange, caller, body)
         exchange.call = call
         try:
-            async with exchange.watch_client(limits.status_wait_s, limits.write_timeout_s, call.request.stream):
+            async with exchange.watch_client(limits.status_wait_s if call.request.stream else None):
                 if call.request.stream:
                     await self._stream(exchange, call)
                 else:
@@ -91,12 +90,8 @@ class ChatCompletions:
 
     async def _fail_in_band(self, exchange: Exchange, error: GatewayError) -> None:
         """The error as the stream's last event, without `[DONE]`: a cut stream must not look complete."""
-        try:
-            async with asyncio.timeout(self._limits.write_timeout_s):
-                await exchange.write(chat_answer.error(problems.fields(error, exchange.request_id)))
-                await exchange.close_stream()
-        except TimeoutError:
-            exchange.abort()
+        await exchange.write(chat_answer.error(problems.fields(error, exchange.request_id)))
+        await exchange.close_stream()
 
     def _headers(self, call: Call) -> list[tuple[bytes, bytes]]:
         """What the operator and the curious client want to know about the way the call took."""

@@ -195,6 +195,9 @@ class _Login:
             raise ProviderAuthFailed(
                 error.message, provider=self._provider, upstream_status=error.upstream_status
             ) from None
+        except UpstreamError as error:
+            error.provider = self._provider  # the message says "login", the metadata names the provider
+            raise
 
     async def _fetch(self) -> Token:
         headers = {

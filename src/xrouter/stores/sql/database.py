@@ -17,6 +17,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, m
 from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
 from sqlalchemy.util.concurrency import greenlet_spawn
 
+from xrouter.core.errors import Overloaded
 from xrouter.stores.sql.schema import HEAD, alembic_version, key_version, metadata
 
 _log = logging.getLogger(__name__)
@@ -32,8 +33,10 @@ _ASYNC_DRIVERS: Final = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql
 T = TypeVar("T")
 
 
-class DatabaseUnavailable(Exception):
+class DatabaseUnavailable(Overloaded):
     """The database cannot be reached, is locked, read-only or full. Repeating later may help."""
+
+    default_code = "database_unavailable"
 
 
 class Database:
