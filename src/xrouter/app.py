@@ -114,10 +114,10 @@ class App:
         self._transports: list[Transport] = []
         self._journal = FileJournal(_journals(settings), clock)
         self._slots = HostSlots(settings.data_dir / "slots")
-        deployments, speakers = self._connect(config)
+        deployments, speakers = self._connect(settings, config)
         served = _catalog(settings, config, deployments)
         self._metrics = Metrics(shared_dir(), models=served.served)
-        self._logs = logs
+        logs.sink.on_dropped = self._metrics.log_lines_dropped
         self._gateway = Gateway(
             catalog=served,
             providers=speakers,
@@ -131,7 +131,7 @@ class App:
         self._control_plane = routes.build(
             keys=books.keys, attempts=SqlAttempts(books.database), authenticate=self._authenticate, clock=clock
         )
-        self._health = health.Health(lambda: not self._draining, self._metrics.render)
+        self._health = health.Health(lambda: not self._draining, self._metrics.scrape)
         self.asgi = Edge(
             self._route,
             allowed_hosts=settings.allowed_hosts,
@@ -179,13 +179,13 @@ class App:
             await transport.close()
         await self._books.database.close()
 
-    def _connect(self, config: Config) -> tuple[list[Deployment], dict[str, ChatProvider]]:
+    def _connect(self, settings: Settings, config: Config) -> tuple[list[Deployment], dict[str, ChatProvider]]:
         deployments: list[Deployment] = []
         speakers: dict[str, ChatProvider] = {}
         for name, provider in config.providers.items():
             try:
                 kind = providers.load(provider.kind)
-                transport = _transport(name, provider)
+                transport = _transport(name, provider, settings.max_in_flight)
             except ValueError as error:
                 raise ConfigError(f"providers.{name}: {error}") from error
             self._transports.append(transport)
@@ -245,13 +245,14 @@ def _limits(settings: Settings) -> Limits:
     )
 
 
-def _transport(name: str, provider: ProviderSettings) -> Transport:
+def _transport(name: str, provider: ProviderSettings, max_connections: int) -> Transport:
     return open_transport(
         provider=name,
         connect_timeout_s=provider.timeouts.connect_s,
         ca_bundle=provider.ca_bundle,
         proxy=provider.proxy,
         allow_private=provider.allow_private,
+        max_connections=max_connections,  # every call we serve may be with this one provider
         trusted_hosts=frozenset(
             host for url in (provider.base_url, provider.auth_url) if url and (host := _own_host(url))
         ),

@@ -19,8 +19,7 @@ ANY: Any = SimpleNamespace()
 
 def data_plane() -> Iterator[str]:
     gateway: Any = SimpleNamespace(catalog=SimpleNamespace(served={}))
-    limits = Limits(max_body_bytes=1, write_timeout_s=1.0, status_wait_s=1.0, max_in_flight=1)
-    plane = DataPlane(gateway, limits)
+    plane = DataPlane(gateway, Limits())
     for path, methods in plane._exact.items():
         yield from (f"{method} {path}" for method in methods)
     for prefix, methods in plane._below.items():

@@ -61,7 +61,10 @@ def test_a_line_of_ours(written):
     ]
 
 
-def test_levels(written):
+def test_levels(written, monkeypatch):
+    for name in ("uvicorn", "uvicorn.error"):  # other tests run servers, and uvicorn's own set-up stays behind
+        monkeypatch.setattr(logging.getLogger(name), "level", logging.NOTSET)
+        monkeypatch.setattr(logging.getLogger(name), "propagate", True)
     log = structlog.get_logger()
     log.debug("a")
     log.warning("b")

@@ -15,25 +15,25 @@ _Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
 class Health:
-    """`is_ready` says whether new calls are welcome; `render` gives the content type and body of `/metrics`."""
+    """`is_ready` says whether new calls are welcome; `scrape` gives the content type and body of `/metrics`."""
 
-    def __init__(self, is_ready: Callable[[], bool], render: Callable[[], tuple[bytes, bytes]]) -> None:
+    def __init__(self, is_ready: Callable[[], bool], scrape: Callable[[], Awaitable[tuple[bytes, bytes]]]) -> None:
         self._is_ready = is_ready
-        self._render = render
+        self._scrape = scrape
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: object, send: _Send) -> None:
-        status, kind, body = self._answer(scope["method"], scope["path"])
+        status, kind, body = await self._answer(scope["method"], scope["path"])
         headers = [(b"content-type", kind), (b"content-length", b"%d" % len(body)), (b"cache-control", b"no-store")]
         if status == 405:
             headers.append((b"allow", b"GET, HEAD"))
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
 
-    def _answer(self, method: str, path: str) -> tuple[int, bytes, bytes]:
+    async def _answer(self, method: str, path: str) -> tuple[int, bytes, bytes]:
         if method not in ("GET", "HEAD"):
             return 405, _JSON, _ONLY_GET
         if path == "/metrics":
-            return 200, *self._render()
+            return 200, *await self._scrape()
         if path == "/health/live":
             return 200, _JSON, b'{"status":"live"}'
         if self._is_ready():

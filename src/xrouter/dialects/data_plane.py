@@ -79,8 +79,18 @@ class DataPlane:
 
     def _tell(self, exchange: Exchange, status: int, code: str | None) -> None:
         call, telemetry = exchange.call, self._gateway.telemetry
+        if call is None and status < 400:
+            return
         if call is None:
             telemetry.request_refused("openai", status, code)
+            _log.info(
+                "refused",
+                request_id=exchange.request_id,
+                method=exchange.method,
+                path=exchange.path,
+                status=status,
+                code=code,
+            )
         else:
             telemetry.call_ended(call, status, code, self._gateway.clock.monotonic() - exchange.started)
 

@@ -28,10 +28,12 @@ def fields(error: GatewayError, request_id: str) -> dict[str, Any]:
 
 def headers(error: GatewayError) -> list[tuple[bytes, bytes]]:
     """Retry advice. Official clients repeat 408, 409, 429 and 5xx by themselves unless `x-should-retry` says
-    no; we say no when the vendors were already tried, so that retries do not multiply."""
+    no; we say no when the vendors were already tried, so that retries do not multiply. A 503 always says when:
+    a second from now where nobody knows better."""
     found: list[tuple[bytes, bytes]] = []
-    if error.retry_after_s is not None:
-        found.append((b"retry-after", str(max(1, round(error.retry_after_s))).encode()))
+    wait_s = 1.0 if error.retry_after_s is None and error.http_status == 503 else error.retry_after_s
+    if wait_s is not None:
+        found.append((b"retry-after", str(max(1, round(wait_s))).encode()))
     if isinstance(error, UpstreamError):
         found.append((b"x-should-retry", b"false"))
     elif error.http_status == 503:

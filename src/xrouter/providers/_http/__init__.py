@@ -12,7 +12,7 @@ import msgspec
 
 from xrouter.core.call import Attempt
 from xrouter.core.clock import Clock
-from xrouter.core.errors import ProviderTimeout, ProviderUnavailable, UpstreamError
+from xrouter.core.errors import ProviderRateLimited, ProviderTimeout, ProviderUnavailable, UpstreamError
 from xrouter.transport import BrokenOff, CannotConnect, Response, Transport, TransportError
 
 from .failure import in_band, of_response
@@ -143,6 +143,8 @@ class Exchange:
 
     def _unreachable(self, error: TransportError) -> UpstreamError:
         if isinstance(error, CannotConnect):
+            if error.reason == "pool":  # ours, not the vendor's: 503, and another deployment may serve
+                return ProviderRateLimited(str(error), provider=self.provider, code="provider_busy", retry_after_s=1.0)
             kind = ProviderTimeout if error.reason == "timeout" else ProviderUnavailable
             return kind(f"{self.provider} was not reached ({error.reason}): {error}", provider=self.provider)
         return ProviderUnavailable(f"{self.provider} broke off ({error.reason}): {error}", provider=self.provider)

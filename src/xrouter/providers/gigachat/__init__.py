@@ -19,6 +19,7 @@ from xrouter.core.errors import (
     ProviderAuthFailed,
     ProviderRefused,
     ProviderTimeout,
+    UpstreamError,
 )
 from xrouter.core.money import Price
 from xrouter.core.ports import ChatProvider
