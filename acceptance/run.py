@@ -9,10 +9,13 @@ the first lane that failed.
 
 import argparse
 import hashlib
+import json
 import os
+import secrets
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,9 +37,12 @@ def main() -> int:
     asked = parser.parse_args()
     if unknown := sorted(set(asked.lanes) - set(lanes)):
         parser.error(f"no such lane: {', '.join(unknown)}")
-    with simulators(asked.simulators) as url:
-        found = {"SIMULATORS": url, "URL": asked.url, "KEY": asked.key}
-        given = {f"XROUTER_ACCEPTANCE_{name}": value for name, value in found.items() if value}
+    with simulators(asked.simulators) as url, gateway(asked.url, asked.key, url) as (front, key):
+        given = {
+            "XROUTER_ACCEPTANCE_SIMULATORS": url,
+            "XROUTER_ACCEPTANCE_URL": front,
+            "XROUTER_ACCEPTANCE_KEY": key,
+        }
         codes = [run(lane, environment(lane, asked.cache), given) for lane in asked.lanes or lanes]
     return next(filter(None, codes), 0)
 
@@ -47,15 +53,70 @@ def simulators(running: str | None) -> Iterator[str]:
     if running:
         yield running.rstrip("/")
         return
-    command = [sys.executable, "-m", "xrouter", "simulate", "--port", "0", "--pace-ms", "0"]
+    with started("simulate", "--port", "0", "--pace-ms", "0") as url:
+        yield url
+
+
+@contextmanager
+def gateway(running: str | None, key: str | None, simulators_url: str) -> Iterator[tuple[str, str]]:
+    """Base URL and key of the `running` gateway, or of a new one that ends with the block."""
+    if running:
+        if not key:
+            raise SystemExit("--url needs --key")
+        yield running.rstrip("/"), key
+        return
+    fresh = secrets.token_hex(32)
+    with tempfile.TemporaryDirectory(prefix="xrouter-acceptance-") as directory:
+        config = Path(directory) / "xrouter.yaml"
+        config.write_text(json.dumps(configuration(simulators_url)))  # JSON is YAML
+        settings = {
+            "XROUTER_PORT": "0",
+            "XROUTER_CONFIG": str(config),
+            "XROUTER_DATA_DIR": str(Path(directory) / "data"),
+            "XROUTER_BOOTSTRAP_KEY": fresh,
+            "XROUTER_DRAIN_DELAY_S": "0",
+            "XROUTER_LOG_LEVEL": "error",
+        }
+        with started("serve", **settings) as url:
+            yield url, fresh
+
+
+def configuration(simulators_url: str) -> dict[str, object]:
+    """An operator's file with the simulators in the vendors' places."""
+    providers = {
+        "gigachat": {
+            "kind": "gigachat",
+            "base_url": f"{simulators_url}/gigachat/v1",
+            "auth_url": f"{simulators_url}/gigachat/api/v2/oauth",
+            "api_key": "YWNjZXB0YW5jZTpzZWNyZXQ=",  # acceptance:secret, for the simulator only
+            "scope": "GIGACHAT_API_CORP",
+            "models": ["GigaChat-2"],
+        },
+        "tbank": {
+            "kind": "tbank",
+            "base_url": f"{simulators_url}/openai/v1",
+            "models": [{"name": "t-pro-it-2.1", "price": {"input_rub_per_1m": 35, "output_rub_per_1m": 70}}],
+        },
+    }
+    aliases = {"both": ["gigachat/GigaChat-2", "tbank/t-pro-it-2.1"]}
+    return {"providers": providers, "aliases": aliases, "simulated": True}
+
+
+@contextmanager
+def started(*command: str, **settings: str) -> Iterator[str]:
+    """`xrouter <command>` until the block ends; the URL with which it announces itself."""
     path = os.pathsep.join(filter(None, [str(ROOT / "src"), os.environ.get("PYTHONPATH")]))
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("XROUTER_")}
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": path}
+        [sys.executable, "-m", "xrouter", *command],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**clean, "PYTHONPATH": path, **settings},
     ) as process:
         assert process.stdout is not None
         announced = process.stdout.readline().split()
         if not announced:
-            raise SystemExit("the simulators did not start")
+            raise SystemExit(f"`xrouter {command[0]}` did not start")
         try:
             yield announced[-1]
         finally:

@@ -17,7 +17,9 @@ def chat_body(model: str, text: str = "echo: hi", **more: Any) -> dict[str, Any]
 
 
 @asynccontextmanager
-async def session(place: Gateway, *, key: str | None = None, reuse: bool = True) -> AsyncIterator[aiohttp.ClientSession]:
+async def session(
+    place: Gateway, *, key: str | None = None, reuse: bool = True
+) -> AsyncIterator[aiohttp.ClientSession]:
     """A client of `place`; without `reuse` every request comes on a new connection, so any worker may get it."""
     async with aiohttp.ClientSession(
         place.url,

@@ -21,7 +21,7 @@ def seed() -> int:
 @pytest.mark.parametrize("workers", [1, 2])
 def test_no_upstream_call_is_lost_or_booked_twice_by_kill_9(tmp_path: Path, workers: int, seed: int) -> None:
     found = crash.run(KILLS, seed, tmp_path, workers)
-    print(f"seed {seed}: {found}")
+    print(f"seed {seed}: {found}")  # noqa: T201 - to repeat it
     assert found["seen"] > 0
     assert found["answered"] > 0
     assert found["wrong"] == [], f"seed {seed}"
@@ -31,5 +31,5 @@ def test_a_sample_of_all_faults_ends_in_time_with_an_answer_or_a_clear_error(tmp
     everything = list(faults.cells())
     results = faults.run(tmp_path, random.Random(seed).sample(everything, CELLS))
     wrong = [f"{cell}: {reason}" for cell, _, reason in results if reason]
-    print(f"seed {seed}: {len(results)} of {len(everything)} cells")
+    print(f"seed {seed}: {len(results)} of {len(everything)} cells")  # noqa: T201 - to repeat it
     assert wrong == [], f"seed {seed}"

@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from campaigns.stage import Gateway, Simulators
+from campaigns.stage import Gateway, Simulators, wait_until
 from openai import APIError
 from tests.journey.calls import CHAT, chat_body, chats_seen, events, session
 from tests.journey.conftest import GIGACHAT, TBANK, Sdk
@@ -39,20 +39,16 @@ async def test_the_next_deployment_of_an_alias_takes_over(
     assert answer.model == "both"
     assert raw.headers["x-xrouter-provider"] == "tbank"
     assert raw.headers["x-xrouter-attempts"] == "2"
-    rows = await asyncio.to_thread(_rows, place, answer.id, 2)
+
+    def settled() -> list[dict[str, Any]] | None:
+        found = [row for row in place.attempts(call_id=answer.id) if row["state"] != "open"]
+        return sorted(found, key=lambda row: int(row["number"])) if len(found) == 2 else None
+
+    rows = await asyncio.to_thread(wait_until, "both rows", settled, 10.0)
     assert [(row["number"], row["provider"], row["state"]) for row in rows] == [
         (1, "gigachat", "failed"),
         (2, "tbank", "succeeded"),
     ]
-
-
-def _rows(place: Gateway, call_id: str, count: int) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = []
-    for _ in range(500):
-        rows = place.attempts(call_id=call_id)
-        if len([row for row in rows if row["state"] != "open"]) >= count:
-            break
-    return sorted(rows, key=lambda row: row["number"])
 
 
 async def test_nobody_takes_over_after_content(vendors: Simulators, place: Gateway, sdk: Sdk, model: str) -> None:

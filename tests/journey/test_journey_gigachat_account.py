@@ -44,5 +44,4 @@ async def test_the_single_slot_serves_twenty_calls_in_turn(vendors: Simulators, 
 
 
 async def test_the_single_slot_is_shared_by_the_workers(vendors: Simulators, pair: Gateway) -> None:
-    http("POST", f"{pair.url}/v1/chat/completions", chat_body("pers/GigaChat-2"), pair.key)
     await one_after_another(vendors, pair, "pers-two")

@@ -124,7 +124,8 @@ def is_openai_error(body: bytes) -> bool:
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/v1", "/v1/", "/v1/completion", "/v2/chat/completions", "/admin/nothing", "/api/v1/x", "/favicon.ico"]
+    "path",
+    ["/", "/v1", "/v1/", "/v1/completion", "/v2/chat/completions", "/admin/nothing", "/api/v1/x", "/favicon.ico"],
 )
 def test_an_unknown_url_is_404_in_openais_shape(place: Gateway, path: str) -> None:
     for method in ("GET", "POST"):

@@ -60,7 +60,8 @@ class Call:
 
     `started_at` is wall time, `started` and `deadline` are points on the monotonic clock, all in seconds;
     `timeout_s` is what the client asked for, and the pipeline makes the deadline from it. `attempts` are the
-    upstream calls in order; `served_model` is the model id that answered, in the client's own spelling.
+    upstream calls in order; `served_model` is the model id that answered, in the client's own spelling. `cut_by`
+    says who ends the call should it end before its answer does.
     """
 
     request: ChatRequest
@@ -75,6 +76,7 @@ class Call:
     id: str = field(default_factory=lambda: f"chatcmpl-{ulid()}")
     attempts: list["Attempt"] = field(default_factory=list)
     served_model: str | None = None
+    cut_by: str = "client_left"
 
 
 @dataclass(slots=True, eq=False)

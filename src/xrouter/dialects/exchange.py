@@ -23,6 +23,7 @@ EVENT_STREAM: tuple[tuple[bytes, bytes], ...] = (
     (b"cache-control", b"no-cache"),
     (b"x-accel-buffering", b"no"),  # nginx would hold events back otherwise
 )
+SERVER_SHUTDOWN = "server_shutdown"
 
 
 class Exchange:
@@ -105,6 +106,8 @@ class Exchange:
     def shut_down(self) -> None:
         """The process ends and cannot wait any longer: what still runs fails with `server_shutdown`."""
         if self._watch is not None:
+            if self.call is not None:
+                self.call.cut_by = SERVER_SHUTDOWN
             self._watch.interrupt(ServerShutdown())
 
     def watch_client(self, ping_s: float | None) -> "ClientWatch":
@@ -122,7 +125,7 @@ class ClientLeft(Exception):
 class ServerShutdown(Overloaded):
     """A drain came to its end with this call still running."""
 
-    default_code = "server_shutdown"
+    default_code = SERVER_SHUTDOWN
 
     def __init__(self) -> None:
         super().__init__("The server is shutting down and this call took too long to finish. Send it again.")

@@ -231,17 +231,35 @@ class _Exchange:
     async def receive(self) -> Any:
         if not self.unread:
             return await self._receive()
-        try:
-            async with asyncio.timeout_at(self._deadline):
-                message = await self._receive()
-        except TimeoutError:
-            raise too_slow(self._timeout_s) from None
+        message = await self._receive_in_time()
         self._size += len(message.get("body", b""))
         if self._size > self._limit:
             raise too_large(self._limit)
         if not message.get("more_body", False):
             self.unread = False
         return message
+
+    async def _receive_in_time(self) -> Any:
+        """What `asyncio.timeout_at` would do, for a quarter of its time: the piece is nearly always there already."""
+        loop = asyncio.get_running_loop()
+        task = asyncio.current_task(loop)
+        assert task is not None, "a coroutine runs in a task"
+        late = False
+
+        def expire() -> None:
+            nonlocal late
+            late = True
+            task.cancel()
+
+        timer = loop.call_at(self._deadline, expire)
+        try:
+            return await self._receive()
+        except asyncio.CancelledError:
+            if late and task.uncancel() == 0:
+                raise too_slow(self._timeout_s) from None
+            raise
+        finally:
+            timer.cancel()
 
     def send(self, message: Message) -> Awaitable[None]:
         # Not a coroutine function: pieces of a stream pass without another frame around them.

@@ -24,7 +24,7 @@ def begin(call: Call, candidate: Candidate, gateway: Gateway) -> Attempt:
 
 
 def end(attempt: Attempt, error: BaseException | None, gateway: Gateway) -> None:
-    """The attempt is over: with an answer, an error, or because the client left.
+    """The attempt is over: with an answer, an error, or because the client left or the process ends.
 
     What never left this machine and was not the vendor's doing (the client left in the queue, the request
     could not be expressed in the vendor's terms) is no attempt and leaves no row.
@@ -37,7 +37,7 @@ def end(attempt: Attempt, error: BaseException | None, gateway: Gateway) -> None
         attempt.state = State.FAILED
         attempt.error = getattr(error, "code", None) or "internal_error"
     else:
-        attempt.state, attempt.error = State.CANCELLED, "client_left"
+        attempt.state, attempt.error = State.CANCELLED, attempt.call.cut_by
     meter.settle(attempt)
     if attempt.journaled or (attempt.phase is Phase.CONNECTING and isinstance(error, UpstreamError)):
         gateway.journal.settle(attempt)

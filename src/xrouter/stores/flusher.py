@@ -159,15 +159,14 @@ def _fold(entries: Iterable[Entry]) -> list[dict[str, Any]]:
 
 
 def _row(entry: Entry) -> dict[str, Any]:
-    row = {name: _storable(value) for name, value in msgspec.structs.asdict(entry).items()}
-    row["state"] = entry.state.value
-    return row
-
-
-def _storable(value: Any) -> Any:
     """PostgreSQL has no NUL in text, and both databases end at 64 bits."""
-    if type(value) is str:
-        return value.replace("\0", "\ufffd") if "\0" in value else value
-    if type(value) is int:
-        return max(-_LARGEST_INT, min(value, _LARGEST_INT))
-    return value
+    row = msgspec.structs.asdict(entry)
+    row["state"] = entry.state.value
+    for name, value in row.items():
+        kind = type(value)
+        if kind is str:
+            if "\0" in value:
+                row[name] = value.replace("\0", "\ufffd")
+        elif kind is int and not -_LARGEST_INT <= value <= _LARGEST_INT:
+            row[name] = max(-_LARGEST_INT, min(value, _LARGEST_INT))
+    return row

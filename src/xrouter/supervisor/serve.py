@@ -15,6 +15,7 @@ from typing import Final, Protocol
 import structlog
 
 from xrouter.settings import Settings
+from xrouter.supervisor import garbage
 from xrouter.supervisor.http_server import Asgi, HttpServer
 from xrouter.supervisor.listening import bind, url_of
 from xrouter.supervisor.protocol import guarded
@@ -89,6 +90,7 @@ async def serve_one(
             protocol = guarded(max_head_bytes=settings.max_header_bytes, write_timeout_s=settings.write_timeout_s)
             server = HttpServer(application.asgi, listener, protocol)
             if not shutdown.begun.is_set():
+                garbage.settle()
                 await server.open()
                 announce(url)
                 await shutdown.begun.wait()

@@ -186,6 +186,8 @@ class Metrics:
 
     def attempt_ended(self, attempt: Attempt) -> None:
         deployment = attempt.deployment.id
+        if deployment not in self._models:  # simulators know `id+fault`, and the client makes those up
+            deployment = OTHER
         key = (deployment, attempt.state, attempt.error)
         count = self._attempts.get(key)
         if count is None:

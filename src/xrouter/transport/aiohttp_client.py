@@ -13,10 +13,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
 
-from aiohttp import ClientConnectionError, ClientError, ClientOSError, StreamReader
+from aiohttp import ClientConnectionError, ClientConnectionResetError, ClientError, ClientOSError, StreamReader
 from aiohttp.abc import AbstractResolver
-from aiohttp.http import HttpProcessingError, RawResponseMessage, StreamWriter
-from multidict import CIMultiDict, istr
+from aiohttp.http import HttpProcessingError, RawResponseMessage
+from multidict import istr
 
 from xrouter.transport import BrokenOff, Response
 from xrouter.transport.pool import Pool
@@ -33,6 +33,9 @@ _MAX_LINE_BYTES: Final = 8 * 1024
 _MAX_HEADERS: Final = 128
 # 1xx answers before the real one (RFC 9110 section 15.2).
 _MAX_INTERIM: Final = 8
+
+# Up to this size, copying a body behind its head is cheaper than handing over two pieces.
+_ONE_PIECE_BYTES: Final = 16 * 1024
 
 _SENDS_BODY: Final = frozenset({"POST", "PUT", "PATCH"})
 _BREAKS: Final = (ClientError, HttpProcessingError, OSError)
@@ -126,7 +129,7 @@ class _Exchange:
         route = self._pool.route(self._url)
         self._connection, self._wire = await self._pool.take(route)
         try:
-            await self._send(route)
+            self._send(route)
             self._response = await self._receive(route)
         except BaseException:
             self._pool.give_back(self._connection, self._wire, reusable=False)
@@ -140,12 +143,11 @@ class _Exchange:
         reusable = self._response.is_complete() and transport is not None and transport.get_write_buffer_size() == 0
         self._pool.give_back(self._connection, self._wire, reusable=reusable)
 
-    async def _send(self, route: Route) -> None:
+    def _send(self, route: Route) -> None:
         """Head and body in one write, and `on_sending` right before it.
 
-        None of these awaits suspends (nothing is traced, compressed or drained), so from the moment the pool found
-        the connection alive to the write no other task runs: `on_sending` is followed by the bytes, and a
-        connection the loop knows to be closed is never written to.
+        No coroutine: from the moment the pool found the connection alive to the write no other task runs, so
+        `on_sending` is followed by the bytes, and a connection the loop knows to be closed is never written to.
         """
         wire, body = self._wire, self._body
         wire.set_response_params(
@@ -157,19 +159,20 @@ class _Exchange:
             max_field_size=_MAX_LINE_BYTES,
             max_headers=_MAX_HEADERS,
         )
-        head = CIMultiDict(route.fixed)
-        head.update(self._headers)
         if body is not None or self._method in _SENDS_BODY:
-            head[_CONTENT_LENGTH] = str(len(body or b""))
-        writer = StreamWriter(wire, route.loop)
-        await writer.write_headers(f"{self._method} {route.target} HTTP/1.1", head)  # only kept, not written
+            head = route.head(self._method, self._headers, len(body or b""))
+        else:
+            head = route.head(self._method, self._headers, None)
         if self._on_sending is not None:
             self._on_sending()
+        transport = wire.transport
         try:
-            if body:
-                await writer.write(body, drain=False)
+            if transport is None or transport.is_closing():
+                raise ClientConnectionResetError
+            if body is None or len(body) <= _ONE_PIECE_BYTES:
+                transport.write(head + (body or b""))
             else:
-                writer.send_headers()
+                transport.writelines((head, body))
         except _BREAKS as error:
             raise _broken(error, wire, route, "while the request was sent") from None
 

@@ -1,6 +1,8 @@
 """Where a URL leads, worked out once: what the connector must know, and what every request to it repeats."""
 
+import re
 from asyncio import AbstractEventLoop
+from collections.abc import Mapping
 from typing import Final
 
 from aiohttp import ClientRequest, encode_basic_auth
@@ -9,6 +11,8 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from xrouter import __version__
+
+_CONTROLS: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")  # all but tab and LF
 
 
 class Proxy:
@@ -36,9 +40,8 @@ class Proxy:
 class Route(ClientRequest):
     """A destination in the form in which aiohttp's connector takes it.
 
-    Shared by all requests to one URL: it is never sent itself. `fixed` are the headers that every request
-    begins with, `target` is the request target, `name` is host:port for messages. `inside_only` marks plain http
-    to a name that has to lead into `allow_private`.
+    Shared by all requests to one URL: it is never sent itself. `name` is host:port for messages. `inside_only`
+    marks plain http to a name that has to lead into `allow_private`.
     """
 
     def __init__(self, url: URL, loop: AbstractEventLoop, proxy: Proxy | None, *, inside_only: bool) -> None:
@@ -49,15 +52,14 @@ class Route(ClientRequest):
             proxy=None if proxy is None else proxy.url,
             proxy_headers=None if proxy is None else proxy.headers.copy(),
         )
-        self.fixed: Final = CIMultiDict(
-            {
-                "Host": self.headers["Host"],
-                "User-Agent": f"xrouter/{__version__}",
-                "Accept": "*/*",
-                "Accept-Encoding": "identity",
-            }
+        # The headers that every request begins with: their lower-case names and their lines.
+        self._fixed: Final = (
+            ("host", f"Host: {self.headers['Host']}"),
+            ("user-agent", f"User-Agent: xrouter/{__version__}"),
+            ("accept", "Accept: */*"),
+            ("accept-encoding", "Accept-Encoding: identity"),
         )
-        self.target: Final = url.raw_path_qs
+        self._target: Final = url.raw_path_qs
         self.name: Final = f"{url.host_subcomponent}:{url.port}"
         self.inside_only: Final = inside_only
         # Kept, because the connector adds to `proxy_headers` when it builds a tunnel and the key is made of them.
@@ -66,3 +68,20 @@ class Route(ClientRequest):
     @property
     def connection_key(self) -> ConnectionKey:
         return self._key
+
+    def head(self, method: str, headers: Mapping[str, str], length: int | None) -> bytes:
+        """The head of one request: our own headers, except those that `headers` replaces, then `headers`, then
+        Content-Length where there is a `length`. aiohttp's writer takes three times as long for the same.
+
+        Raises ValueError for a header with a line end or another control character in it.
+        """
+        given = {name.lower() for name in headers}
+        lines = [f"{method} {self._target} HTTP/1.1"]
+        lines += [line for name, line in self._fixed if name not in given]
+        lines += [f"{name}: {value}" for name, value in headers.items()]
+        if length is not None:
+            lines.append(f"Content-Length: {length}")
+        text = "\n".join(lines)
+        if text.count("\n") >= len(lines) or _CONTROLS.search(text):
+            raise ValueError("Forbidden control character in a header: it could be read as two")
+        return f"{text}\n\n".replace("\n", "\r\n").encode()

@@ -21,6 +21,8 @@ class Wire(ResponseHandler):
     used = False
     """Did it already serve a request?"""
 
+    _readable: "select.poll | None" = None
+
     def set_exception(self, exc: BaseException, *cause: BaseException, **named: BaseException) -> None:
         super().set_exception(exc, *cause, **named)
         self._fail_body(exc)
@@ -53,9 +55,10 @@ class Wire(ResponseHandler):
         """
         if self.transport is None or self.should_close:
             return True
-        poll = select.poll()
-        poll.register(self.transport.get_extra_info("socket").fileno(), select.POLLIN)
-        return bool(poll.poll(0))
+        if self._readable is None:  # kept: the descriptor stays the same as long as there is a transport
+            self._readable = select.poll()
+            self._readable.register(self.transport.get_extra_info("socket").fileno(), select.POLLIN)
+        return bool(self._readable.poll(0))
 
 
 class Connector(TCPConnector):

@@ -193,7 +193,8 @@ def _invalid(name: str, error: msgspec.DecodeError) -> Invalid:
     text, param, code = str(error), name, None
     place = _PLACE.search(text)
     if place:
-        text, param = text[: place.start()], name + place["path"]
+        # msgspec writes `[...]` for a value of an object whose keys are the client's own.
+        text, param = text[: place.start()], name + place["path"].replace("[...]", "")
     missing = _MISSING.search(text)
     if missing:
         param, text, code = f"{param}.{missing['field']}", "is missing", "missing_required_parameter"

@@ -4,8 +4,9 @@ Failures leave here as `UpstreamError`s only: of the transport, of the status, o
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import AbstractAsyncContextManager, suppress
+from types import TracebackType
 from typing import Any
 
 import msgspec
@@ -45,28 +46,24 @@ class Exchange:
         self._clock = clock
         self._overflow_statuses = overflow_statuses
 
-    @asynccontextmanager
-    async def post(
+    def post(
         self, url: str, *, headers: Mapping[str, str], body: bytes, attempt: Attempt | None = None
-    ) -> AsyncIterator[Response]:
+    ) -> AbstractAsyncContextManager[Response]:
         """Send, and come back with an answer in the 200s; everything else raises.
 
         Sets the marks of `attempt` and sends its id as `X-Request-ID`. Leaving early cuts the connection.
         """
         sent = {**_ALWAYS, **headers}
-        on_sending: Callable[[], None] | None = None
         if attempt is not None:
             sent["X-Request-ID"] = attempt.id
-            on_sending = attempt.sending
-        try:
-            async with self._transport.request("POST", url, headers=sent, body=body, on_sending=on_sending) as response:
-                if attempt is not None:
-                    attempt.answered(response.status, response.headers.get("x-request-id"))
-                if not 200 <= response.status < 300:
-                    raise await self._failure(response, headers.get("Authorization", ""))
-                yield response
-        except TransportError as error:
-            raise self._unreachable(error) from error
+        return _Post(self, url, sent, body, attempt)
+
+    def open(
+        self, url: str, headers: Mapping[str, str], body: bytes, attempt: Attempt | None
+    ) -> AbstractAsyncContextManager[Response]:
+        """The bare exchange behind `post`."""
+        on_sending = None if attempt is None else attempt.sending
+        return self._transport.request("POST", url, headers=headers, body=body, on_sending=on_sending)
 
     async def json(self, response: Response) -> bytes:
         """The whole body of a success; empty ones raise."""
@@ -126,7 +123,8 @@ class Exchange:
             raise self.in_band(said)
         raise self.nonsense(f"a stream request with {kind}")
 
-    async def _failure(self, response: Response, authorization: str) -> UpstreamError:
+    async def failure(self, response: Response, authorization: str) -> UpstreamError:
+        """The error for an answer that is not in the 200s."""
         try:
             body = await response.read(_FAILURE_LIMIT)
         except BrokenOff:
@@ -141,10 +139,50 @@ class Exchange:
             overflow_statuses=self._overflow_statuses,
         )
 
-    def _unreachable(self, error: TransportError) -> UpstreamError:
+    def unreachable(self, error: TransportError) -> UpstreamError:
+        """The error for an exchange that never began or broke off."""
         if isinstance(error, CannotConnect):
             if error.reason == "pool":  # ours, not the vendor's: 503, and another deployment may serve
                 return ProviderRateLimited(str(error), provider=self.provider, code="provider_busy", retry_after_s=1.0)
             kind = ProviderTimeout if error.reason == "timeout" else ProviderUnavailable
             return kind(f"{self.provider} was not reached ({error.reason}): {error}", provider=self.provider)
         return ProviderUnavailable(f"{self.provider} broke off ({error.reason}): {error}", provider=self.provider)
+
+
+class _Post:
+    """The exchange of one `post`. A class, because `asynccontextmanager` costs 3 us a call more."""
+
+    __slots__ = ("_attempt", "_exchange", "_headers", "_request")
+
+    def __init__(
+        self, exchange: Exchange, url: str, headers: Mapping[str, str], body: bytes, attempt: Attempt | None
+    ) -> None:
+        self._exchange = exchange
+        self._headers = headers
+        self._attempt = attempt
+        self._request = exchange.open(url, headers, body, attempt)
+
+    async def __aenter__(self) -> Response:
+        try:
+            response = await self._request.__aenter__()
+        except TransportError as error:
+            raise self._exchange.unreachable(error) from error
+        try:
+            await self._take_status(response)
+        except BaseException as error:
+            await self.__aexit__(type(error), error, error.__traceback__)
+            raise
+        return response
+
+    async def _take_status(self, response: Response) -> None:
+        if self._attempt is not None:
+            self._attempt.answered(response.status, response.headers.get("x-request-id"))
+        if not 200 <= response.status < 300:
+            raise await self._exchange.failure(response, self._headers.get("Authorization", ""))
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._request.__aexit__(kind, error, trace)
+        if isinstance(error, TransportError):
+            raise self._exchange.unreachable(error) from error

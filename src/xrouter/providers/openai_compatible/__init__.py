@@ -68,7 +68,8 @@ class OpenAICompatible:
     def __init__(self, exchange: Exchange, url: str, headers: dict[str, str], row: Row) -> None:
         self._exchange = exchange
         self._url = url
-        self._headers = headers
+        self._stream_headers = {**headers, "Accept": "text/event-stream"}
+        self._whole_headers = {**headers, "Accept": "application/json"}
         self._row = row
 
     async def chat(self, request: ChatRequest, attempt: Attempt) -> AsyncGenerator[Event, None]:
@@ -76,10 +77,8 @@ class OpenAICompatible:
         upstream = upstream_request(request, attempt.deployment.upstream_model, self._row)
         attempt.dropped = upstream.dropped
         how = reading(self._row, upstream, attempt.id)
-        accept = "text/event-stream" if request.stream else "application/json"
-        async with self._exchange.post(
-            self._url, headers={**self._headers, "Accept": accept}, body=upstream.body, attempt=attempt
-        ) as response:
+        headers = self._stream_headers if request.stream else self._whole_headers
+        async with self._exchange.post(self._url, headers=headers, body=upstream.body, attempt=attempt) as response:
             if request.stream:
                 async with aclosing(self._events(response, how)) as events:
                     async for event in events:

@@ -49,7 +49,8 @@ class SqlKeys:
 
     def __init__(self, database: Database, pepper: Secret, clock: Clock, refresh_s: float) -> None:
         self._database = database
-        self._pepper = pepper.reveal().encode()
+        # Keyed once and copied for each digest: OpenSSL 3 takes up to 20 us to find its HMAC anew each time.
+        self._keyed = hmac.new(pepper.reveal().encode(), digestmod="sha256")
         self._clock = clock
         self._refresh_s = refresh_s
         self._memory = _Memory()
@@ -196,7 +197,9 @@ class SqlKeys:
     # ── inside ───────────────────────────────────────────────────────────────────────────────────────────
 
     def _digest(self, credential: str) -> bytes:
-        return hmac.digest(self._pepper, credential.encode("utf-8", "surrogatepass"), "sha256")
+        keyed = self._keyed.copy()
+        keyed.update(credential.encode("utf-8", "surrogatepass"))
+        return keyed.digest()
 
     async def _find(self, digest: bytes) -> Caller | None:
         """Reads until nothing changed meanwhile: else an answer from before a change could be remembered after
