@@ -228,16 +228,44 @@ def load_settings() -> Settings:
         raise ConfigError(_explain("environment", error, prefix="XROUTER_")) from None
 
 
+def unknown_variables() -> list[str]:
+    """What in the environment looks like a setting of ours and is none, in words: a typing error stays silent
+    otherwise. Not an error, because other tools may use the prefix."""
+    known = {f"XROUTER_{name.upper()}" for name in Settings.model_fields}
+    found = sorted(name for name in os.environ if name.startswith("XROUTER_"))  # noqa: TID251 - the reader
+    return [
+        f"{name} is no setting and is ignored" + (f"; did you mean {near[0]}?" if near else "")
+        for name in found
+        if name not in known and not name.startswith(("XROUTER_TEST_", "XROUTER_ACCEPTANCE_"))
+        for near in [get_close_matches(name, sorted(known), 1)]
+    ]
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """YAML in which a key that stands twice is an error, instead of the last one winning silently."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} stands twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
 def load_config(path: Path) -> Config:
     """The operator's file with `${NAME}` filled in. Raises `ConfigError` in plain words."""
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: is not UTF-8 text") from None
     try:
-        data = yaml.safe_load(text)
+        data = yaml.load(text, _UniqueKeys)  # noqa: S506 - a SafeLoader
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: is not YAML: {error}") from None
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path}: must be a mapping with the key 'providers'; docs/settings.md shows one")
     return parse_config(_fill(data, str(path)), str(path))
 
 
@@ -250,6 +278,7 @@ def parse_config(data: object, source: str) -> Config:
 
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_ALMOST = re.compile(r"\$\{|^\$[A-Za-z_][A-Za-z0-9_]*$")  # unclosed, or the shell's form: never a credential
 
 
 def _fill(data: object, source: str) -> object:
@@ -258,6 +287,8 @@ def _fill(data: object, source: str) -> object:
     if isinstance(data, list):
         return [_fill(value, source) for value in data]
     if isinstance(data, str):
+        if _ALMOST.search(_VARIABLE.sub("", data)):
+            raise ConfigError(f"{source}: write ${{NAME}} for the environment variable NAME, not {data[:40]!r}")
         return _VARIABLE.sub(lambda found: _variable(found[1], source), data)
     return data
 

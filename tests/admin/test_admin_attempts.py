@@ -202,15 +202,15 @@ async def test_a_generation_after_failover_tells_both_attempts_and_their_sum(pla
     }
 
 
-async def test_a_generation_that_the_client_left_is_cancelled_and_one_that_runs_has_no_end(plane: Plane) -> None:
+async def test_a_generation_that_the_client_left_is_cancelled_and_one_that_runs_is_not_there_yet(plane: Plane) -> None:
     plane.attempts.records = [
         attempt(1, state=State.CANCELLED, finish_reason=None),
         attempt(2, call_id="chatcmpl-2", state=State.OPEN, first_content_at=None, ended_at=None),
     ]
     _, body, _ = await plane.ask("GET", "/api/v1/generation?id=chatcmpl-1")
     assert body["data"]["cancelled"] is True
-    _, body, _ = await plane.ask("GET", "/api/v1/generation?id=chatcmpl-2")
-    assert (body["data"]["latency"], body["data"]["generation_time"]) == (None, None)
+    status, body, _ = await plane.ask("GET", "/api/v1/generation?id=chatcmpl-2")
+    assert (status, body["error"]["metadata"]["code"]) == (404, "generation_pending")
 
 
 @pytest.mark.parametrize(("key", "status"), [("alice", 200), ("root", 200), ("bob", 404)])

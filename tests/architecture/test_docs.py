@@ -16,6 +16,7 @@ import yaml
 
 from xrouter.cli.commands import app
 from xrouter.settings import Settings, parse_config
+from xrouter.simulators import faults
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "src" / "xrouter"
@@ -225,3 +226,11 @@ def test_decisions_are_numbered_and_complete() -> None:
         assert headings == ["Context", "Decision", "Consequences", "Alternatives", "Files"], page.name
         files = page.read_text(encoding="utf-8").split("## Files")[1]
         assert list(named_files(files)), page.name
+
+
+def test_the_faults_on_the_page_are_those_of_the_simulators() -> None:
+    described = "    status-NNN" + (faults.__doc__ or "").partition("    status-NNN")[2].partition('"""')[0]
+    page = (DOCS / "cli.md").read_text().partition("### Faults")[2].partition("```text\n")[2].partition("```")[0]
+    names = re.findall(r"^    ([a-z0-9-]+(?:K|NNN)?) {2,}", described, re.MULTILINE)
+    assert names == re.findall(r"^([a-z0-9-]+(?:K|NNN)?) {2,}", page, re.MULTILINE)
+    assert len(names) > 15

@@ -29,8 +29,8 @@ ENVIRONMENT = {
 
 
 def account(simulators_url: str, client: str, scope: str = "GIGACHAT_API_CORP") -> dict[str, Any]:
-    """A further GigaChat account; the simulators count by the name before the underscore-free `client`."""
-    base = config_for(simulators_url)["providers"]["gigachat"]
+    """A further GigaChat account. The simulators count under the name `client`."""
+    base: dict[str, Any] = config_for(simulators_url)["providers"]["gigachat"]
     return base | {"api_key": basic(client), "scope": scope}
 
 

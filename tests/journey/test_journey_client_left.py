@@ -1,7 +1,9 @@
 """A client that leaves takes the vendor's work with it, and the books say so."""
 
 import asyncio
+import re
 from typing import Any
+from urllib.request import urlopen
 from uuid import uuid4
 
 import pytest
@@ -39,7 +41,6 @@ async def test_the_vendor_is_cut_off_when_the_client_leaves(
     async with session(place) as client:
         call = asyncio.create_task(_ask(client, body, theirs))
         seen = await begun(vendors, 5 if stream else 0)
-        await asyncio.sleep(0)
         left_ms = vendors.state()["uptime_ms"]
         call.cancel()
         await asyncio.gather(call, return_exceptions=True)
@@ -59,6 +60,13 @@ async def test_the_vendor_is_cut_off_when_the_client_leaves(
         assert row["usage"]["completion_tokens"] > 0
 
 
+def _under_way(place: Gateway) -> int:
+    with urlopen(f"{place.url}/metrics", timeout=10) as answer:
+        found = re.search(rb"^xrouter_in_flight (\S+)$", answer.read(), re.MULTILINE)
+    assert found is not None
+    return int(float(found[1]))
+
+
 async def _ask(client: Any, body: dict[str, Any], theirs: str) -> None:
     async with client.post(CHAT, json=body, headers={"x-request-id": theirs}) as answer:
         await answer.read()
@@ -73,7 +81,7 @@ async def test_a_client_that_leaves_in_the_queue_leaves_no_trace(vendors: Simula
         await begun(vendors, 0)
         waiting = asyncio.create_task(_ask(client, chat_body("pers/GigaChat-2"), theirs))
         last = asyncio.create_task(_ask(client, chat_body("pers/GigaChat-2"), f"last-{theirs}"))
-        await asyncio.sleep(0.1)
+        await asyncio.to_thread(wait_until, "three calls under way", lambda: _under_way(place) == 3, 10.0)
         waiting.cancel()
         await asyncio.gather(waiting, return_exceptions=True)
         await asyncio.gather(first, last)

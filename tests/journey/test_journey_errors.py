@@ -16,7 +16,7 @@ from openai import (
     NotFoundError,
     PermissionDeniedError,
 )
-from tests.journey.conftest import BOTH, GIGACHAT, MAX_BODY_BYTES, TBANK, Connect, Sdk
+from tests.journey.conftest import GIGACHAT, MAX_BODY_BYTES, TBANK, Connect, Sdk
 
 from xrouter.core.clock import SystemClock
 
@@ -170,7 +170,3 @@ async def test_the_vendors_wrong_login_is_not_the_clients_401(sdk: Sdk, vendors:
     assert caught.value.status_code == 502
     assert "gigachat login" in caught.value.message
     assert caught.value.code == "provider_auth_error"
-
-
-def test_both_vendors_are_covered() -> None:
-    assert {provider_of(model) for model in BOTH} == {"gigachat", "tbank"}

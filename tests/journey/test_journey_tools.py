@@ -103,8 +103,8 @@ async def test_a_forced_tool_is_called_against_an_order_to_speak(sdk: Sdk, model
     assert not none.choices[0].message.tool_calls
 
 
-def history(model: str) -> list[Any]:
-    """Two turns with tools behind us; the last one brought several results where the vendor's form allows it."""
+def history() -> list[Any]:
+    """Two turns with tools behind us; the last one brought several results."""
 
     def call(name: str, number: int) -> Any:
         return {"id": f"call_{number}", "type": "function", "function": {"name": name, "arguments": '{"a": 1}'}}
@@ -125,7 +125,7 @@ def history(model: str) -> list[Any]:
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_several_results_over_several_turns_reach_the_model(sdk: Sdk, model: str, stream: bool) -> None:
-    asked: Any = {"messages": history(model), "tools": [WEATHER, RATE]}
+    asked: Any = {"messages": history(), "tools": [WEATHER, RATE]}
     if stream:
         chunks = await sdk.stream(model, **asked)
         said = "".join(chunk.choices[0].delta.content or "" for chunk in chunks)

@@ -1,10 +1,12 @@
 """A transport whose answers are written down, and what a provider test needs around it."""
 
 import asyncio
+import tomllib
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import msgspec
 from msgspec import Raw
@@ -112,7 +114,46 @@ class ScriptedTransport:
         """Nothing is open."""
 
 
-TOKEN = b'{"access_token":"eyJhbGciOiJSU0EifQ.token","expires_at":99999999999999}'
+OUR_KEY, OUR_TOKEN = "secret-key-of-ours", "login-token-of-ours"  # neither looks like one: no pattern finds them
+TOKEN = b'{"access_token":"%s","expires_at":99999999999999}' % OUR_TOKEN.encode()
+
+FIXTURES = Path(__file__).parent / "fixtures"
+SHARED = "openai_compatible"
+
+
+class Wire(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the suite must know of a wire format: `fixtures/<kind>/wire.toml`. The defaults are OpenAI's.
+
+    - `path`: the end of the URL that a chat goes to;
+    - `stream_type`: the content type of a stream;
+    - `frame`: how one payload, `%s`, stands in a stream; what follows the `%s` parts it from the next one;
+    - `error`: the vendor's own error body, with its text as `%s`;
+    - `names_model`: false where the body of a request does not name the model as `model`;
+    - `lacks`: what the vendor cannot do, so that no recorded answer can show it.
+    """
+
+    path: str = "/chat/completions"
+    stream_type: str = "text/event-stream"
+    frame: str = "data: %s\n\n"
+    error: str = '{"error":{"message":"%s","code":400}}'
+    names_model: bool = True
+    lacks: frozenset[Literal["tools", "reasoning", "usage"]] = frozenset()
+
+    @property
+    def separator(self) -> bytes:
+        return self.frame.rpartition("%s")[2].encode()
+
+    def error_body(self, text: str) -> bytes:
+        return self.error.replace("%s", text).encode()
+
+    def framed(self, payload: bytes) -> bytes:
+        return self.frame.encode().replace(b"%s", payload)
+
+
+def wire_of(kind: str) -> Wire:
+    """The wire format of a kind; the rows of openai_compatible.toml all have the same one."""
+    found = FIXTURES / kind / "wire.toml"
+    return msgspec.convert(tomllib.loads(found.read_text(encoding="utf-8")), Wire) if found.exists() else Wire()
 
 
 def connect(
@@ -135,7 +176,7 @@ def connect(
         {
             "kind": kind,
             "base_url": "https://upstream.test/v1",
-            "api_key": "secret-key-of-ours",
+            "api_key": OUR_KEY,
             "models": ["m"],
             **settings,
         }

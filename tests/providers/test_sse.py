@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xrouter.providers._http.sse import EventParser, LineTooLong, ServerEvent
+from xrouter.providers._http.framing import LineTooLong, ServerEvent
+from xrouter.providers._http.sse import EventParser
 
 LINES = [b"data: a", b"data:b", b"data:", b"data:  c", b": note", b"", b"", b"event: message_start", b"event:x",
          b"id: 7", b"retry: 1", b"data", "data: ж🙂".encode(), b"junk"]  # fmt: skip

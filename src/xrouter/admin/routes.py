@@ -19,7 +19,7 @@ from xrouter.admin.schemas import (
     attempt_row,
     key_fields,
 )
-from xrouter.core.call import Caller, Scope
+from xrouter.core.call import Caller, Scope, State
 from xrouter.core.clock import Clock
 from xrouter.core.errors import Forbidden, Invalid, NotFound
 from xrouter.core.ports import AttemptLog, KeyAdmin
@@ -116,6 +116,13 @@ def build(*, keys: KeyAdmin, attempts: AttemptLog, authenticate: Authenticate, c
         found = await attempts.of_call(id)
         if not found or not (caller.may(Scope.ADMIN) or found[0].key_id == caller.key_id):
             raise NotFound(f"No generation has the id '{id}'.", param="id")
+        if any(attempt.state is State.OPEN for attempt in found):
+            raise NotFound(
+                f"The generation '{id}' still runs, or its outcome is on its way: ask again in a second.",
+                param="id",
+                code="generation_pending",
+                retry_after_s=1.0,
+            )
         return answer(generation(found))
 
     @app.get("/admin/openapi.json", dependencies=[admin], include_in_schema=False)

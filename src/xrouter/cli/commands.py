@@ -1,6 +1,7 @@
 """The table of commands, and the one place where a configuration error becomes an exit code."""
 
 import sys
+from typing import Annotated
 
 import typer
 
@@ -27,6 +28,21 @@ def version() -> None:
     typer.echo(__version__)
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        version()
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    show_version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """One OpenAI-compatible API to GigaChat, T-Bank and any other language model."""
+
+
 def main() -> None:
     """Entry point. Exit code 2 for a configuration that cannot be used, said in plain words."""
     try:
@@ -34,3 +50,5 @@ def main() -> None:
     except ConfigError as error:
         typer.echo(f"xrouter: {error}", err=True)
         sys.exit(2)
+    except KeyboardInterrupt:  # Ctrl-C before or after the time when the server handles it
+        sys.exit(130)

@@ -1,5 +1,6 @@
 """`xrouter demo`: the gateway on SQLite with the built-in simulators; needs no network and no keys."""
 
+import fcntl
 import json
 import os
 import signal
@@ -10,6 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
+from urllib.parse import urlsplit
 from urllib.request import urlopen
 
 import typer
@@ -17,37 +19,65 @@ import yaml
 
 from xrouter.cli import serve
 from xrouter.core.api_key import mint
-from xrouter.settings import SecretText, load_config, load_settings
+from xrouter.settings import Config, ConfigError, SecretText, load_config, load_settings
 
 
 def demo() -> None:
     """Serve simulated GigaChat and T-Bank models and print a curl line that works.
 
-    Vendor keys in the environment are ignored. Honours XROUTER_HOST, _PORT, _DATA_DIR, _CONFIG and
-    _BOOTSTRAP_KEY; without the last, a fresh key is printed at each start.
+    Honours XROUTER_HOST, _PORT, _DATA_DIR, _CONFIG and _BOOTSTRAP_KEY; without the last, a fresh key is printed at
+    each start. Never leaves this machine: a file in XROUTER_CONFIG may name loopback upstreams only, and vendor
+    keys in the environment have nobody to go to.
     """
     settings = load_settings()
     if settings.bootstrap_key is None:
         settings = settings.model_copy(update={"bootstrap_key": SecretText(mint()[1].reveal())})
-    with simulators(settings.data_dir) as url:
+    with _alone(settings.data_dir), simulators(settings.data_dir) as url:
         if settings.config is None:
             settings = settings.model_copy(update={"config": _write_config(settings.data_dir, url)})
         assert settings.config is not None
         config = load_config(settings.config)
+        _check_loopback(config, settings.config)
 
         def announce(listening_on: str) -> None:
             assert settings.bootstrap_key is not None
-            typer.echo(_welcome(listening_on, settings.bootstrap_key.reveal(), url))
+            typer.echo(_welcome(listening_on, settings.bootstrap_key.reveal(), url, config))
 
         code = serve.run(settings, config, announce)
     raise typer.Exit(code)
 
 
 @contextmanager
+def _alone(data_dir: Path) -> Iterator[None]:
+    """One demo for each data directory: a second one would take the key and the simulators from the first."""
+    data_dir.mkdir(parents=True, exist_ok=True)
+    with (data_dir / "demo.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError(
+                f"a demo already runs on the data directory {data_dir}; stop it, or set XROUTER_DATA_DIR and "
+                "XROUTER_PORT for a second one"
+            ) from None
+        yield
+
+
+def _check_loopback(config: Config, path: Path) -> None:
+    for name, provider in config.providers.items():
+        urls = [provider.base_url, *([provider.auth_url] if provider.kind == "gigachat" else [])]
+        for url in urls:
+            host = urlsplit(url).hostname if url else "its vendor"
+            if host not in ("localhost", "127.0.0.1", "::1"):
+                raise ConfigError(
+                    f"{path}: providers.{name}: leads to {host}, but the demo never leaves this machine; "
+                    "`xrouter serve` is for real vendors"
+                )
+
+
+@contextmanager
 def simulators(data_dir: Path) -> Iterator[str]:
     """The simulators' base URL. They run in a session of their own, so that they outlive a killed gateway and
     their counters stay the truth: the next start finds them again; an orderly end stops them."""
-    data_dir.mkdir(parents=True, exist_ok=True)
     state = data_dir / "simulators.json"
     found = _running(state) or _start(state, data_dir / "simulators.log")
     try:
@@ -128,17 +158,20 @@ def _priced(name: str, input_rub: int, output_rub: int) -> dict[str, Any]:
     return {"name": name, "price": {"input_rub_per_1m": input_rub, "output_rub_per_1m": output_rub}}
 
 
-def _welcome(url: str, key: str, simulators_url: str) -> str:
-    body = '{"model": "gigachat/GigaChat-2", "messages": [{"role": "user", "content": "Привет!"}]}'
+def _welcome(url: str, key: str, simulators_url: str, config: Config) -> str:
+    models = [f"{name}/{model.name}" for name, provider in config.providers.items() for model in provider.models]
+    body = '{"model": "' + models[0] + '", "messages": [{"role": "user", "content": "Привет!"}]}'
     return f"""
 XRouter is running on {url}  (OpenAI base URL: {url}/v1)
 
   key     {key}
-  models  gigachat/GigaChat-2, tbank/t-pro-it-2.1, smart, ... (GET {url}/v1/models)
+          (fresh at each start; XROUTER_BOOTSTRAP_KEY keeps one)
+  models  {", ".join([*models, *config.aliases])}
 
 Try it:
 
   curl {url}/v1/chat/completions -H "Authorization: Bearer {key}" -H "Content-Type: application/json" -d '{body}'
 
-Upstreams are simulators ({simulators_url}); append e.g. `+status-503` to a model id for a fault. Ctrl-C stops.
+The vendors are simulators ({simulators_url}). For a fault append its name to a model id: {models[0]}+status-503
+(all names: docs/cli.md). Ctrl-C stops.
 """

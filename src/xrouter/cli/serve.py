@@ -7,7 +7,7 @@ import typer
 import uvloop
 
 from xrouter.app import open_app
-from xrouter.settings import Config, ConfigError, Settings, load_config, load_settings
+from xrouter.settings import Config, ConfigError, Settings, load_config, load_settings, unknown_variables
 from xrouter.supervisor.books import keep_books
 from xrouter.supervisor.serve import Announce, serve_one
 from xrouter.supervisor.workers import serve_many
@@ -35,6 +35,8 @@ def serve(
 
 def run(settings: Settings, config: Config, announce: Announce) -> int:
     """One process, or a supervisor with several; the exit code. `announce` gets the URL once it answers."""
+    for warning in unknown_variables():
+        typer.echo(f"xrouter: {warning}", err=True)
     logs = configure(settings.log_level, sys.stderr, secrets=(*secrets_in(settings), *secrets_in(config)))
     if settings.workers > 1:
         return uvloop.run(serve_many(settings, keep_books, announce))

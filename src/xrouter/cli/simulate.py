@@ -14,4 +14,12 @@ def simulate(
     pace_ms: Annotated[float, typer.Option(help="Pause between two pieces of a stream.")] = 20.0,
 ) -> None:
     """Run fake GigaChat and T-Bank/OpenAI upstreams with faults on demand (no network, no keys)."""
-    server.run(host, port, seed, pace_ms, lambda found: typer.echo(f"simulators on http://{host}:{found}"))
+
+    def announce(found: int) -> None:
+        url = f"http://{host}:{found}"
+        typer.echo(f"simulators on {url}")
+        typer.echo(f"  GigaChat  base_url {url}/gigachat/v1  auth_url {url}/gigachat/api/v2/oauth", err=True)
+        typer.echo(f"  OpenAI    base_url {url}/openai/v1", err=True)
+        typer.echo(f"  control   {url}/control/state", err=True)
+
+    server.run(host, port, seed, pace_ms, announce)

@@ -69,13 +69,22 @@ class DataPlane:
         if methods is None:
             methods = next((found for prefix, found in self._below.items() if exchange.path.startswith(prefix)), None)
         if methods is None:
-            raise NotFound(f"Unknown URL: {exchange.method} {exchange.path[:200]}.", code="unknown_url")
+            raise NotFound(
+                f"Unknown URL: {exchange.method} {exchange.path[:200]}.{self._hint(exchange.path)}", code="unknown_url"
+            )
         handler = methods.get(exchange.method)
         if handler is None:
             raise MethodNotAllowed(
                 f"{exchange.path[:200]} answers {', '.join(methods)}, not {exchange.method}.", allow=tuple(methods)
             )
         return handler
+
+    def _hint(self, path: str) -> str:
+        """The commonest mistake is a base URL without `/v1`, with two of them, or with a slash at the end."""
+        wanted = "/v1/" + path.strip("/").removeprefix("api/").replace("v1/", "")
+        if wanted in self._exact or any(wanted.startswith(prefix) for prefix in self._below):
+            return f" Did you mean {wanted}? The base URL of this API ends in /v1."
+        return ""
 
     def _tell(self, exchange: Exchange, status: int, code: str | None) -> None:
         call, telemetry = exchange.call, self._gateway.telemetry

@@ -4,6 +4,7 @@ from msgspec import Raw
 
 from xrouter.core.call import Attempt, Phase, State
 from xrouter.core.chat import ChatRequest, Usage
+from xrouter.core.money import Price
 
 
 def settle(attempt: Attempt) -> None:
@@ -19,11 +20,17 @@ def settle(attempt: Attempt) -> None:
             output_tokens=estimate_tokens(attempt.output_bytes),
             estimated=True,
         )
-    usage, price = attempt.usage, attempt.deployment.price
-    if usage is not None and price is not None:
-        attempt.cost_micro = price.micro(
-            input_tokens=usage.input_tokens, output_tokens=usage.output_tokens, cached_tokens=usage.cached_tokens
-        )
+    if attempt.usage is not None:
+        attempt.cost_micro = cost_micro(attempt.deployment.price, attempt.usage)
+
+
+def cost_micro(price: Price | None, usage: Usage) -> int:
+    """What so many tokens cost, in micro-roubles; 0 for an unpriced deployment, whose rows say so."""
+    if price is None:
+        return 0
+    return price.micro(
+        input_tokens=usage.input_tokens, output_tokens=usage.output_tokens, cached_tokens=usage.cached_tokens
+    )
 
 
 def _is_charged(attempt: Attempt) -> bool:

@@ -1,7 +1,11 @@
 """Open and close the record of an attempt. Synchronous: it runs in `finally`, where nothing may be awaited."""
 
+from functools import partial
+
 from xrouter.core.call import Attempt, Call, Phase, State
+from xrouter.core.chat import Usage
 from xrouter.core.errors import UpstreamError
+from xrouter.core.ports import Journal
 from xrouter.gateway import meter
 from xrouter.gateway.gateway import Gateway
 from xrouter.gateway.route import Candidate
@@ -17,10 +21,21 @@ def begin(call: Call, candidate: Candidate, gateway: Gateway) -> Attempt:
         number=len(call.attempts) + 1,
         began=now,
         started_at=wall(call, now),
-        journal_intent=gateway.journal.intend,
+        journal_intent=partial(_intend, gateway.journal),
     )
     call.attempts.append(attempt)
     return attempt
+
+
+def _intend(journal: Journal, attempt: Attempt) -> None:
+    """The intent carries what is known before the first byte: the estimated prompt and its cost. It is what the
+    books will say should this process die before the outcome."""
+    tokens = Usage(input_tokens=meter.prompt_tokens(attempt.call.request), output_tokens=0, estimated=True)
+    attempt.usage, attempt.cost_micro = tokens, meter.cost_micro(attempt.deployment.price, tokens)
+    try:
+        journal.intend(attempt)
+    finally:
+        attempt.usage, attempt.cost_micro = None, 0
 
 
 def end(attempt: Attempt, error: BaseException | None, gateway: Gateway) -> None:

@@ -1,6 +1,7 @@
-"""How often Python looks for garbage that reference counts do not find."""
+"""What Python keeps an eye on beside the work: garbage in cycles, and generators that nobody closed."""
 
 import gc
+import sys
 from typing import Final
 
 THRESHOLDS: Final = (20_000, 20, 10)
@@ -10,8 +11,13 @@ calls at once."""
 
 
 def settle() -> None:
-    """Call once everything is imported and opened: what lives now lives as long as the process (modules, tables,
-    routes: 300,000 objects) and is not looked through again."""
+    """Call inside the event loop, once everything is imported and opened: what lives now lives as long as the
+    process (modules, tables, routes: 300,000 objects) and is not looked through again.
+
+    The loop's list of every asynchronous generator is for closing them when it ends; each of ours is closed by
+    whoever iterates it, and the loop's other hook, which closes the forgotten ones, stays.
+    """
+    sys.set_asyncgen_hooks(firstiter=None)
     gc.collect()
     gc.freeze()
     gc.set_threshold(*THRESHOLDS)

@@ -36,7 +36,10 @@ async def bind(host: str, port: int) -> socket.socket:
         except OSError as error:
             listener.close()
             if error.errno != errno.EADDRINUSE or loop.time() > patience_ends:
-                raise ConfigError(f"cannot listen on {host}:{port}: {error.strerror}") from None
+                raise ConfigError(
+                    f"cannot listen on {host}:{port}: {error.strerror}; "
+                    "XROUTER_PORT names another port, 0 takes a free one"
+                ) from None
         else:
             return listener
         await asyncio.sleep(_PAUSE_S)

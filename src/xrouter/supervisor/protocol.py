@@ -21,6 +21,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from xrouter.edge.headers import CLOSE, secured
 from xrouter.edge.validator import TARGET
+from xrouter.supervisor.cycle import Cycle
 
 
 class GuardedProtocol(HttpToolsProtocol):
@@ -92,6 +93,8 @@ class GuardedProtocol(HttpToolsProtocol):
         if not self.url.startswith(b"/") or b"#" in self.url:
             self.scope["extensions"] = {TARGET: {"bytes": self.url}}
         super().on_headers_complete()
+        # uvicorn names the class of its cycles in the middle of that method; its task has not begun to run yet.
+        self.cycle.__class__ = Cycle
 
     # ── timers ──
 

@@ -3,7 +3,8 @@
 SIGTERM: `/health/ready` turns 503 and answers say `Connection: close`, but new connections are still served
 for `drain_delay_s`, until load balancers have noticed. Then the listener closes and running calls get
 `drain_max_s` to finish; what still runs gets an error event and is settled. Last the journal is flushed.
-SIGINT is the same without the delay; a second one waits for nothing. SIGKILL is what the journal is for.
+SIGINT is the same without the delay and with 5 s at most; a second one waits for nothing. SIGKILL is what the
+journal is for.
 """
 
 import asyncio
@@ -94,7 +95,7 @@ async def serve_one(
                 await server.open()
                 announce(url)
                 await shutdown.begun.wait()
-                await _drain(application, server, shutdown, settings.drain_max_s)
+                await _drain(application, server, shutdown, min(settings.drain_max_s, shutdown.max_s))
         finally:
             closed = await _close(application)
     if shutdown.at_once.is_set():

@@ -4,13 +4,19 @@ import asyncio
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import inf
+from typing import Final
+
+INTERRUPT_MAX_S: Final = 5.0
+"""How long running calls may finish after Ctrl-C."""
 
 
 class Shutdown:
     """Set once, by a signal or by the supervisor; a second Ctrl-C hurries it.
 
     `delay_s` is how long the process goes on serving while it says that it is not ready; with
-    `keep_listening` false it takes no new connections meanwhile, because others do.
+    `keep_listening` false it takes no new connections meanwhile, because others do. `max_s` caps how long
+    running calls may finish: somebody sits at the keyboard.
     """
 
     def __init__(self) -> None:
@@ -18,6 +24,7 @@ class Shutdown:
         self.at_once = asyncio.Event()
         self.delay_s = 0.0
         self.keep_listening = True
+        self.max_s = inf
 
     def begin(self, delay_s: float = 0.0, *, keep_listening: bool = True) -> None:
         """Only the first call counts."""
@@ -27,9 +34,11 @@ class Shutdown:
             self.begun.set()
 
     def interrupt(self) -> None:
-        """Ctrl-C: no delay the first time, no waiting for anything the second time."""
+        """Ctrl-C: no delay and a short wait the first time, no waiting for anything the second time."""
         if self.begun.is_set():
             self.at_once.set()
+        else:
+            self.max_s = INTERRUPT_MAX_S
         self.begin()
 
     @contextmanager

@@ -1,11 +1,11 @@
-"""One HTTP exchange for every provider: POST, then a JSON body or a stream of server-sent events.
+"""One HTTP exchange for every provider: POST, then one JSON body or a stream of events.
 
 Failures leave here as `UpstreamError`s only: of the transport, of the status, of limits passed.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import AbstractAsyncContextManager, suppress
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
@@ -14,12 +14,15 @@ import msgspec
 from xrouter.core.call import Attempt
 from xrouter.core.clock import Clock
 from xrouter.core.errors import ProviderRateLimited, ProviderTimeout, ProviderUnavailable, UpstreamError
+from xrouter.core.secret import Secret
 from xrouter.transport import BrokenOff, CannotConnect, Response, Transport, TransportError
 
-from .failure import in_band, of_response
-from .sse import EventParser, LineTooLong, ServerEvent
+from .failure import in_band, of_response, usual_error
+from .framing import Framing, LineTooLong, ServerEvent
+from .ndjson import LineParser
+from .sse import EventParser
 
-__all__ = ["Exchange", "ServerEvent"]
+__all__ = ["EventParser", "Exchange", "LineParser", "Reply", "ServerEvent", "usual_error"]
 
 LINE_LIMIT = 1024 * 1024
 BODY_LIMIT = 64 * 1024 * 1024
@@ -29,9 +32,22 @@ _DRAIN_S = 0.1
 _ALWAYS = {"Accept-Encoding": "identity"}
 
 
+# Headers whose values are no secrets. The value of every other one is hidden in what the vendor says about a call:
+# who adds a vendor with a header of its own need not think of it.
+_OPEN_HEADERS = frozenset({"accept", "accept-encoding", "cache-control", "content-type", "user-agent", "x-request-id"})
+_SHORTEST_SECRET = 6  # characters; hiding `1` or `true` would only garble the text
+
+
 class Exchange:
-    """One account's way of talking. `overflow_statuses` are the vendor's statuses for a prompt that is too
-    long. The credential of a call's own `Authorization` header is removed from what the vendor says about it."""
+    """One account's way of talking.
+
+    - `overflow_statuses`: the vendor's statuses for a prompt that is too long;
+    - `secrets`: credentials that travel elsewhere than in a header. They and the values of a call's own headers
+      are removed from all that the vendor says about that call;
+    - `framing`: cuts a stream into events (`EventParser` for server-sent ones, `LineParser` for NDJSON);
+    - `error_of`: a decoded body -> the error in it, in one of the usual shapes such as `{"message", "code"}`; None
+      where the body is no error. It is asked about any JSON value and raises nothing.
+    """
 
     def __init__(
         self,
@@ -40,15 +56,19 @@ class Exchange:
         clock: Clock,
         *,
         overflow_statuses: frozenset[int] = frozenset(),
+        secrets: tuple[Secret, ...] = (),
+        framing: type[Framing] = EventParser,
+        error_of: Callable[[Any], Any] = usual_error,
     ) -> None:
         self.provider = provider
-        self._transport = transport
-        self._clock = clock
-        self._overflow_statuses = overflow_statuses
+        self.transport = transport
+        self.clock = clock
+        self.overflow_statuses = overflow_statuses
+        self.secrets = secrets
+        self.framing = framing
+        self.error_of = error_of
 
-    def post(
-        self, url: str, *, headers: Mapping[str, str], body: bytes, attempt: Attempt | None = None
-    ) -> AbstractAsyncContextManager[Response]:
+    def post(self, url: str, *, headers: Mapping[str, str], body: bytes, attempt: Attempt | None = None) -> "Reply":
         """Send, and come back with an answer in the 200s; everything else raises.
 
         Sets the marks of `attempt` and sends its id as `X-Request-ID`. Leaving early cuts the connection.
@@ -56,42 +76,91 @@ class Exchange:
         sent = {**_ALWAYS, **headers}
         if attempt is not None:
             sent["X-Request-ID"] = attempt.id
-        return _Post(self, url, sent, body, attempt)
+        return Reply(self, url, sent, body, attempt)
 
-    def open(
-        self, url: str, headers: Mapping[str, str], body: bytes, attempt: Attempt | None
-    ) -> AbstractAsyncContextManager[Response]:
-        """The bare exchange behind `post`."""
+    def nonsense(self, what: str) -> ProviderUnavailable:
+        """The error for an answer that cannot be one: `what` completes "<provider> answered ..."."""
+        return ProviderUnavailable(f"{self.provider} answered {what}", provider=self.provider)
+
+    def unreachable(self, error: TransportError) -> UpstreamError:
+        """The error for an exchange that never began or broke off."""
+        if isinstance(error, CannotConnect):
+            if error.reason == "pool":  # ours, not the vendor's: 503, and another deployment may serve
+                return ProviderRateLimited(str(error), provider=self.provider, code="provider_busy", retry_after_s=1.0)
+            said = f"{self.provider} was not reached ({error.reason}): {error}"
+            if error.reason == "forbidden_address":
+                return ProviderUnavailable(said, provider=self.provider, code="provider_address_forbidden")
+            kind = ProviderTimeout if error.reason == "timeout" else ProviderUnavailable
+            return kind(said, provider=self.provider)
+        return ProviderUnavailable(f"{self.provider} broke off ({error.reason}): {error}", provider=self.provider)
+
+
+class Reply:
+    """The exchange of one `post`: enter it, then read its body with `json` or `events`.
+
+    A class, because `asynccontextmanager` costs 3 us a call more.
+    """
+
+    __slots__ = ("_attempt", "_exchange", "_request", "_response", "_sent")
+
+    _response: Response
+
+    def __init__(
+        self, exchange: Exchange, url: str, sent: Mapping[str, str], body: bytes, attempt: Attempt | None
+    ) -> None:
+        self._exchange = exchange
+        self._sent = sent
+        self._attempt = attempt
         on_sending = None if attempt is None else attempt.sending
-        return self._transport.request("POST", url, headers=headers, body=body, on_sending=on_sending)
+        self._request = exchange.transport.request("POST", url, headers=sent, body=body, on_sending=on_sending)
 
-    async def json(self, response: Response) -> bytes:
+    async def __aenter__(self) -> "Reply":
+        try:
+            self._response = await self._request.__aenter__()
+        except TransportError as error:
+            raise self._exchange.unreachable(error) from error
+        try:
+            await self._take_status()
+        except BaseException as error:
+            await self.__aexit__(type(error), error, error.__traceback__)
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._request.__aexit__(kind, error, trace)
+        if isinstance(error, TransportError):
+            raise self._exchange.unreachable(error) from error
+
+    async def json(self) -> bytes:
         """The whole body of a success; empty ones raise."""
-        body = await response.read(BODY_LIMIT)
+        body = await self._response.read(BODY_LIMIT)
         if not body.strip():
-            raise self.nonsense("with an empty body")
+            raise self._exchange.nonsense("with an empty body")
         return body
 
-    async def events(self, response: Response) -> AsyncGenerator[list[ServerEvent], None]:
+    async def events(self) -> AsyncGenerator[list[ServerEvent], None]:
         """The events of a stream, in the batches in which they arrive. Close it, or read it to its end.
 
         Raises where the body is no event stream or passes a limit.
         """
+        exchange, response = self._exchange, self._response
         kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if kind in ("application/json", "text/html"):
-            await self._no_stream(response, kind)
-        parser, size = EventParser(LINE_LIMIT), 0
+        if kind in exchange.framing.FOREIGN_TYPES:
+            await self._no_stream(kind)
+        parser, size = exchange.framing(LINE_LIMIT), 0
         try:
             async for chunk in response.chunks():
                 size += len(chunk)
                 if size > BODY_LIMIT:
-                    raise self.nonsense(f"with a stream of more than {BODY_LIMIT} bytes")
+                    raise exchange.nonsense(f"with a stream of more than {BODY_LIMIT} bytes")
                 events = parser.feed(chunk)
                 if events:
                     yield events
             events = parser.end()
         except LineTooLong:
-            raise self.nonsense(f"with an event of more than {LINE_LIMIT} bytes") from None
+            raise exchange.nonsense(f"with an event of more than {LINE_LIMIT} bytes") from None
         if events:
             yield events
 
@@ -105,84 +174,50 @@ class Exchange:
                 async for _ in batches:
                     pass
 
-    def nonsense(self, what: str) -> ProviderUnavailable:
-        """The error for an answer that cannot be one: `what` completes "<provider> answered ..."."""
-        return ProviderUnavailable(f"{self.provider} answered {what}", provider=self.provider)
-
     def in_band(self, body: Any) -> UpstreamError:
-        """The error for one that the vendor sent inside a success."""
-        return in_band(self.provider, body)
+        """The error for one that the vendor sent inside a success: a decoded body, or payload of a stream."""
+        exchange = self._exchange
+        said = exchange.error_of(body)
+        return in_band(exchange.provider, body if said is None else said, self._secrets())
 
-    async def _no_stream(self, response: Response, kind: str) -> None:
-        body = await response.read(BODY_LIMIT)
-        try:
-            said = msgspec.json.decode(body)
-        except ValueError:
-            said = None
-        if isinstance(said, dict) and "choices" not in said and ("error" in said or "message" in said):
-            raise self.in_band(said)
-        raise self.nonsense(f"a stream request with {kind}")
+    async def _take_status(self) -> None:
+        response = self._response
+        if self._attempt is not None:
+            self._attempt.answered(response.status, response.headers.get("x-request-id"))
+        if not 200 <= response.status < 300:
+            raise await self._failure()
 
-    async def failure(self, response: Response, authorization: str) -> UpstreamError:
-        """The error for an answer that is not in the 200s."""
+    async def _failure(self) -> UpstreamError:
+        exchange, response = self._exchange, self._response
         try:
             body = await response.read(_FAILURE_LIMIT)
         except BrokenOff:
             body = b""  # the status alone says enough
         return of_response(
-            self.provider,
+            exchange.provider,
             response.status,
             response.headers,
             body,
-            now=self._clock.now(),
-            credential=authorization.partition(" ")[2],
-            overflow_statuses=self._overflow_statuses,
+            now=exchange.clock.now(),
+            secrets=self._secrets(),
+            overflow_statuses=exchange.overflow_statuses,
+            error_of=exchange.error_of,
         )
 
-    def unreachable(self, error: TransportError) -> UpstreamError:
-        """The error for an exchange that never began or broke off."""
-        if isinstance(error, CannotConnect):
-            if error.reason == "pool":  # ours, not the vendor's: 503, and another deployment may serve
-                return ProviderRateLimited(str(error), provider=self.provider, code="provider_busy", retry_after_s=1.0)
-            kind = ProviderTimeout if error.reason == "timeout" else ProviderUnavailable
-            return kind(f"{self.provider} was not reached ({error.reason}): {error}", provider=self.provider)
-        return ProviderUnavailable(f"{self.provider} broke off ({error.reason}): {error}", provider=self.provider)
-
-
-class _Post:
-    """The exchange of one `post`. A class, because `asynccontextmanager` costs 3 us a call more."""
-
-    __slots__ = ("_attempt", "_exchange", "_headers", "_request")
-
-    def __init__(
-        self, exchange: Exchange, url: str, headers: Mapping[str, str], body: bytes, attempt: Attempt | None
-    ) -> None:
-        self._exchange = exchange
-        self._headers = headers
-        self._attempt = attempt
-        self._request = exchange.open(url, headers, body, attempt)
-
-    async def __aenter__(self) -> Response:
+    async def _no_stream(self, kind: str) -> None:
+        body = await self._response.read(BODY_LIMIT)
         try:
-            response = await self._request.__aenter__()
-        except TransportError as error:
-            raise self._exchange.unreachable(error) from error
-        try:
-            await self._take_status(response)
-        except BaseException as error:
-            await self.__aexit__(type(error), error, error.__traceback__)
-            raise
-        return response
+            said = msgspec.json.decode(body)
+        except (ValueError, RecursionError):
+            said = None
+        if self._exchange.error_of(said) is not None:
+            raise self.in_band(said)
+        raise self._exchange.nonsense(f"a stream request with {kind}")
 
-    async def _take_status(self, response: Response) -> None:
-        if self._attempt is not None:
-            self._attempt.answered(response.status, response.headers.get("x-request-id"))
-        if not 200 <= response.status < 300:
-            raise await self._exchange.failure(response, self._headers.get("Authorization", ""))
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._request.__aexit__(kind, error, trace)
-        if isinstance(error, TransportError):
-            raise self._exchange.unreachable(error) from error
+    def _secrets(self) -> tuple[str, ...]:
+        """What went out in this call and must not come back: header values, whole and behind their scheme."""
+        found = {secret.reveal() for secret in self._exchange.secrets}
+        for name, value in self._sent.items():
+            if name.lower() not in _OPEN_HEADERS:
+                found |= {value, value.partition(" ")[2]}
+        return tuple(secret for secret in found if len(secret) >= _SHORTEST_SECRET)

@@ -5,7 +5,7 @@ number; some put `message` at the top, some `detail`. The table of statuses is `
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import msgspec
@@ -24,6 +24,7 @@ from .retry_after import retry_after_s
 
 _REASON_LENGTH = 500
 _READ_LENGTH = 8_000
+_PARAM_LENGTH = 200
 
 _QUOTA_WORDS = frozenset(
     {"insufficient_quota", "insufficient_balance", "billing_hard_limit_reached", "billing_not_active", "quota_exceeded"}
@@ -85,9 +86,16 @@ def read_reason(body: Any) -> Reason:
         text=_text(body.get("message", body.get("detail"))),
         word=code if isinstance(code, str) else "",
         kind=kind if isinstance(kind := body.get("type"), str) else "",
-        param=_CONTROL.sub(" ", param)[:200] if isinstance(param, str) and param else None,
+        param=param if isinstance(param, str) and param else None,
         status=numbers[0] if numbers else None,
     )
+
+
+def usual_error(body: Any) -> Any:
+    """The body itself where it looks like an error of OpenAI's kind or of a proxy; None where it does not."""
+    if isinstance(body, dict) and "choices" not in body and ("error" in body or "message" in body):
+        return body
+    return None
 
 
 def _is_status(value: object) -> bool:
@@ -103,17 +111,21 @@ def _text(value: Any) -> str:
     return "" if value is None else msgspec.json.encode(value).decode()
 
 
-def presentable(text: str, credential: str = "") -> str:
+def presentable(text: str, *secrets: str) -> str:
     """Text of a vendor, fit to be shown: no control characters, nothing that looks like a credential, short.
 
-    `credential` is what we sent ourselves; it is removed whatever it looks like.
+    `secrets` are what we sent ourselves; they are removed whatever they look like.
     """
-    text = text[:_READ_LENGTH]
-    if credential:
-        text = text.replace(credential, "***")
+    text = _without(text, secrets)[:_READ_LENGTH]  # in this order: a cut must not leave half of one
     text = _CONTROL.sub(" ", text).strip()
     text = _SECRETS.sub(lambda found: (found["scheme"] or found["label"] or "") + "***", text)
     return text if len(text) <= _REASON_LENGTH else text[: _REASON_LENGTH - 1] + "…"
+
+
+def _without(text: str, secrets: Iterable[str]) -> str:
+    for secret in sorted(secrets, key=len, reverse=True):  # the longest first: one may begin another
+        text = text.replace(secret, "***")
+    return text
 
 
 def of_response(
@@ -123,17 +135,18 @@ def of_response(
     body: bytes,
     *,
     now: float,
-    credential: str = "",
+    secrets: tuple[str, ...] = (),
     overflow_statuses: frozenset[int] = frozenset(),
+    error_of: Callable[[Any], Any] = usual_error,
 ) -> UpstreamError:
     """The error for an answer that is not a success. `overflow_statuses` mean "context too long" at this
-    vendor, whatever the text says."""
+    vendor, whatever the text says; `secrets` are what its text must not show; `error_of` as in `Exchange`."""
     if 300 <= status < 400:
         return ProviderUnavailable(
             f"{provider} answered {status}: redirect not followed", provider=provider, upstream_status=status
         )
-    reason = _read_body(headers, body)
-    said = presentable(reason.text, credential)
+    reason = _shown(_read_body(headers, body, error_of), secrets)
+    said = reason.text
     error = _of_status(
         provider,
         status,
@@ -145,12 +158,21 @@ def of_response(
     return error
 
 
-def in_band(provider: str, body: Any, credential: str = "") -> UpstreamError:
+def in_band(provider: str, body: Any, secrets: tuple[str, ...] = ()) -> UpstreamError:
     """The error for one that came inside a 200: in a stream, or as the whole body."""
-    reason = read_reason(body)
+    reason = _shown(read_reason(body), secrets)
     status = reason.status or _STATUS_OF_WORD.get(reason.word.lower()) or _STATUS_OF_WORD.get(reason.kind.lower())
-    said = presentable(reason.text, credential) or "no reason given"
+    said = reason.text or "no reason given"
     return _of_status(provider, status or 500, f"{provider} broke off its answer: {said}", reason)
+
+
+def _shown(reason: Reason, secrets: tuple[str, ...]) -> Reason:
+    """The same reason, every text of it fit to be shown."""
+    return reason._replace(
+        text=presentable(reason.text, *secrets),
+        word=_without(reason.word, secrets),
+        param=reason.param and presentable(reason.param, *secrets)[:_PARAM_LENGTH],
+    )
 
 
 def _of_status(provider: str, status: int, message: str, reason: Reason, *, overflow: bool = False) -> UpstreamError:
@@ -182,10 +204,12 @@ def _refusal_code(status: int, reason: Reason, *, overflow: bool) -> str | None:
     return "model_not_found" if status == 404 and "model" in text else None
 
 
-def _read_body(headers: Mapping[str, str], body: bytes) -> Reason:
+def _read_body(headers: Mapping[str, str], body: bytes, error_of: Callable[[Any], Any]) -> Reason:
     try:
-        return read_reason(msgspec.json.decode(body))
-    except ValueError:
+        said = msgspec.json.decode(body)
+    except (ValueError, RecursionError):
         if "html" in headers.get("content-type", "") or body.lstrip()[:1] == b"<":
             return Reason(text="an HTML page")
-        return Reason(text=body[:_READ_LENGTH].decode("utf-8", "replace"))
+        return Reason(text=body.decode("utf-8", "replace"))
+    error = error_of(said)
+    return read_reason(said if error is None else error)

@@ -5,24 +5,17 @@ leniencies that vendors need: an event cut off by the end of the stream is still
 last blank line; a payload that is really cut is no JSON and fails later), and `id:` and `retry:` are ignored.
 """
 
-from typing import NamedTuple
+from typing import ClassVar
+
+from .framing import LineTooLong, ServerEvent
 
 _BOM = b"\xef\xbb\xbf"
 
 
-class ServerEvent(NamedTuple):
-    """One event: the `event:` name (empty without one) and the `data:` lines joined by LF."""
-
-    name: bytes
-    data: bytes
-
-
-class LineTooLong(Exception):
-    """One event holds more bytes than the limit."""
-
-
 class EventParser:
     """Feed it chunks, get events. Holds at most one event, and of that at most `limit` bytes."""
+
+    FOREIGN_TYPES: ClassVar[frozenset[str]] = frozenset({"application/json", "text/html"})
 
     def __init__(self, limit: int) -> None:
         self._limit = limit

@@ -12,7 +12,7 @@ from typing import Final
 from uuid import uuid4
 
 from xrouter.core.call import Attempt
-from xrouter.core.chat import Answer, ChatRequest, Event
+from xrouter.core.chat import ChatRequest, Event
 from xrouter.core.clock import Clock
 from xrouter.core.deployment import Deployment
 from xrouter.core.errors import (
@@ -25,9 +25,9 @@ from xrouter.core.money import Price
 from xrouter.core.ports import ChatProvider
 from xrouter.core.secret import Secret
 from xrouter.providers import list_deployments
-from xrouter.providers._http import Exchange
+from xrouter.providers._http import Exchange, Reply
 from xrouter.settings import ConfigError, ProviderSettings
-from xrouter.transport import BrokenOff, Response, Transport
+from xrouter.transport import BrokenOff, Transport
 
 from .answer import Reading, StreamReader, read_answer
 from .login import Token, TokenKeeper, read_token
@@ -102,26 +102,26 @@ class GigaChat:
         call repeated under the same attempt: a 401 is not billed."""
         upstream = vendor_request(request, attempt.deployment.upstream_model)
         attempt.dropped = upstream.dropped
-        reading = Reading(
-            provider=self._exchange.provider,
-            in_band=self._exchange.in_band,
-            call_ids=f"call_{attempt.id}",
-            names=upstream.names,
-            stops=upstream.stops,
-        )
         async with AsyncExitStack() as connection:
-            response = await self._post(connection, upstream, attempt, stream=request.stream)
+            reply = await self._post(connection, upstream, attempt, stream=request.stream)
+            reading = Reading(
+                provider=self._exchange.provider,
+                in_band=reply.in_band,
+                call_ids=f"call_{attempt.id}",
+                names=upstream.names,
+                stops=upstream.stops,
+            )
             if request.stream:
-                async with aclosing(self._events(response, reading)) as events:
+                async with aclosing(self._events(reply, reading)) as events:
                     async for event in events:
                         yield event
                 return
-            answer = await self._answer(response, reading)
+            answer = read_answer(await reply.json(), reading)
         yield answer
 
     async def _post(
         self, connection: AsyncExitStack, upstream: VendorRequest, attempt: Attempt, *, stream: bool
-    ) -> Response:
+    ) -> Reply:
         token = await self._tokens.token()
         try:
             return await self._send(connection, token, upstream, attempt, stream=stream)
@@ -133,7 +133,7 @@ class GigaChat:
 
     async def _send(
         self, connection: AsyncExitStack, token: Secret, upstream: VendorRequest, attempt: Attempt, *, stream: bool
-    ) -> Response:
+    ) -> Reply:
         headers = {
             "Authorization": f"Bearer {token.reveal()}",
             "Content-Type": "application/json",
@@ -146,12 +146,9 @@ class GigaChat:
             self._exchange.post(self._url, headers=headers, body=upstream.body, attempt=attempt)
         )
 
-    async def _answer(self, response: Response, reading: Reading) -> Answer:
-        return read_answer(await self._exchange.json(response), reading)
-
-    async def _events(self, response: Response, reading: Reading) -> AsyncGenerator[Event, None]:
+    async def _events(self, reply: Reply, reading: Reading) -> AsyncGenerator[Event, None]:
         reader = StreamReader(reading)
-        async with aclosing(self._exchange.events(response)) as batches:
+        async with aclosing(reply.events()) as batches:
             try:
                 async for batch in batches:
                     for sent in batch:
@@ -166,7 +163,7 @@ class GigaChat:
                     raise
             reader.end()
             if not reader.cut_short:
-                await self._exchange.drain(batches)
+                await reply.drain(batches)
 
 
 class _Login:
@@ -207,8 +204,8 @@ class _Login:
             "Content-Type": "application/x-www-form-urlencoded",
             "Accept": "application/json",
         }
-        async with self._exchange.post(self._url, headers=headers, body=self._body) as response:
-            body = await self._exchange.json(response)
+        async with self._exchange.post(self._url, headers=headers, body=self._body) as reply:
+            body = await reply.json()
         try:
             return read_token(body, self._clock.now())
         except (ValueError, RecursionError):

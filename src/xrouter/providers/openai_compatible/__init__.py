@@ -13,9 +13,9 @@ from xrouter.core.clock import Clock
 from xrouter.core.deployment import Deployment
 from xrouter.core.ports import ChatProvider
 from xrouter.providers import ProviderKind, list_deployments
-from xrouter.providers._http import Exchange
+from xrouter.providers._http import Exchange, Reply
 from xrouter.settings import ConfigError, ProviderSettings
-from xrouter.transport import BrokenOff, Response, Transport
+from xrouter.transport import BrokenOff, Transport
 
 from .answer import read_answer
 from .reading import Reading, reading
@@ -78,22 +78,21 @@ class OpenAICompatible:
         attempt.dropped = upstream.dropped
         how = reading(self._row, upstream, attempt.id)
         headers = self._stream_headers if request.stream else self._whole_headers
-        async with self._exchange.post(self._url, headers=headers, body=upstream.body, attempt=attempt) as response:
+        async with self._exchange.post(self._url, headers=headers, body=upstream.body, attempt=attempt) as reply:
             if request.stream:
-                async with aclosing(self._events(response, how)) as events:
+                async with aclosing(self._events(reply, how)) as events:
                     async for event in events:
                         yield event
                 return
-            answer = await self._answer(response, how)
+            answer = await self._answer(reply, how)
         yield answer
 
-    async def _answer(self, response: Response, how: Reading) -> Answer:
-        body = await self._exchange.json(response)
-        return read_answer(self._exchange.provider, body, self._exchange.in_band, how)
+    async def _answer(self, reply: Reply, how: Reading) -> Answer:
+        return read_answer(self._exchange.provider, await reply.json(), reply.in_band, how)
 
-    async def _events(self, response: Response, how: Reading) -> AsyncGenerator[Event, None]:
-        reader = StreamReader(self._exchange.provider, self._exchange.in_band, how)
-        async with aclosing(self._exchange.events(response)) as batches:
+    async def _events(self, reply: Reply, how: Reading) -> AsyncGenerator[Event, None]:
+        reader = StreamReader(self._exchange.provider, reply.in_band, how)
+        async with aclosing(reply.events()) as batches:
             try:
                 async for batch in batches:
                     for sent in batch:
@@ -107,7 +106,7 @@ class OpenAICompatible:
                 if not reader.complete:  # else nothing is missing but the farewell
                     raise
             reader.end()
-            await self._exchange.drain(batches)
+            await reply.drain(batches)
 
 
 _plain = _RowKind("openai_compatible", rows()["openai_compatible"])

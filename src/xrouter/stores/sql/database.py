@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url, text
-from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DataError, IntegrityError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.util.concurrency import greenlet_spawn
 
 from xrouter.core.errors import Overloaded
@@ -103,23 +103,28 @@ def open_database(url: str) -> Database:
     """A database for a SQLAlchemy URL such as `sqlite+aiosqlite:////data/xrouter.db`; connects on first use.
 
     `sqlite:` and `postgresql:` without a driver get ours. A new SQLite file is readable by its owner only.
-    Raises ValueError for a SQLite database in memory, OSError where its file cannot be made.
+    Raises ValueError for a URL that cannot be used (without repeating it, it may hold a password) and for a SQLite
+    database in memory, OSError where its file cannot be made.
     """
-    target = make_url(url)
+    try:
+        target = make_url(url)
+    except ArgumentError:
+        raise ValueError("XROUTER_DATABASE_URL is no database URL such as sqlite:////var/lib/xrouter/x.db") from None
     target = target.set(drivername=_ASYNC_DRIVERS.get(target.drivername, target.drivername))
     if target.get_backend_name() == "sqlite":
         return Database(_open_sqlite(target))
-    return Database(
-        create_engine(
+    asyncpg = {"timeout": _STATEMENT_S, "command_timeout": _STATEMENT_S}
+    try:
+        engine = create_engine(
             target,
             pool_size=_POOL_SIZE,
             pool_timeout=_POOL_WAIT_S,
             pool_pre_ping=True,
-            connect_args={"timeout": _STATEMENT_S, "command_timeout": _STATEMENT_S}
-            if target.get_driver_name() == "asyncpg"
-            else {},
+            connect_args=asyncpg if target.drivername.endswith("+asyncpg") else {},
         )
-    )
+    except (ModuleNotFoundError, NoSuchModuleError) as error:
+        raise ValueError(f"XROUTER_DATABASE_URL: no driver for {target.drivername!r} is installed") from error
+    return Database(engine)
 
 
 def _open_sqlite(target: URL) -> Engine:

@@ -1,0 +1,57 @@
+"""One request and its answer inside uvicorn, with a cheaper way to write the head of the answer.
+
+uvicorn runs two regular expressions over each header and looks at its name five times; with the dozen headers of
+an answer that is 15 us. Here the head is built and checked in one piece.
+"""
+
+from collections.abc import Awaitable, Generator, MutableMapping
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
+
+_CONTROLS = bytes({*range(0x20), 0x7F} - {0x09, 0x0A, 0x0D})
+_SEEN_BY_UVICORN = frozenset({b"connection", b"transfer-encoding"})
+
+
+class _Done:
+    """Nothing to wait for."""
+
+    def __await__(self) -> Generator[None, None, None]:
+        return
+        yield
+
+
+_DONE = _Done()
+
+
+class Cycle(RequestResponseCycle):
+    """uvicorn's, which still writes all bodies, and the heads that are not plain: those that steer the connection,
+    that come in mixed case or with something that does not belong into a header."""
+
+    def send(self, message: MutableMapping[str, Any]) -> Awaitable[None]:  # type: ignore[override]
+        # Not a coroutine function: pieces of a stream pass without another frame around them.
+        if self.response_started or self.flow.write_paused or self.disconnected or not self._write_head(message):
+            return super().send(message)  # type: ignore[arg-type]
+        return _DONE
+
+    def _write_head(self, message: MutableMapping[str, Any]) -> bool:
+        """True when the head was written."""
+        headers = [*self.default_headers, *message.get("headers", ())]
+        fields = dict(headers)
+        length = fields.get(b"content-length")
+        if not self.keep_alive or length is None or not _SEEN_BY_UVICORN.isdisjoint(fields):
+            return False
+        names = b"".join(fields)
+        if len(fields) != len(headers) or not names.islower() or not names.translate(None, b"-").isalnum():
+            return False
+        lines = b"".join([b"%b: %b\r\n" % header for header in headers])
+        if lines.count(b"\n") != len(headers) or lines.count(b"\r") != len(headers):
+            return False
+        if len(lines.translate(None, _CONTROLS)) != len(lines):
+            return False
+        self.response_started = True
+        self.waiting_for_100_continue = False
+        self.expected_content_length = int(length)
+        self.chunked_encoding = False
+        self.transport.write(b"%b%b\r\n" % (STATUS_LINE[message["status"]], lines))
+        return True
