@@ -8,10 +8,8 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping, MutableMapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from xrouter import providers
 from xrouter.admin import health, routes
@@ -254,22 +252,9 @@ def _transport(name: str, provider: ProviderSettings, max_connections: int) -> T
         allow_private=provider.allow_private,
         max_connections=max_connections,  # every call we serve may be with this one provider
         trusted_hosts=frozenset(
-            host for url in (provider.base_url, provider.auth_url) if url and (host := _own_host(url))
+            host for url in (provider.base_url, provider.auth_url) if url and (host := providers.own_host(url))
         ),
     )
-
-
-def _own_host(url: str) -> str | None:
-    """The host of a URL in the operator's own file, when it is an address or localhost: whoever writes
-    `10.0.0.7` down means it, and no name server can change it."""
-    host = urlsplit(url).hostname or ""
-    if host == "localhost":
-        return host
-    try:
-        ip_address(host)
-    except ValueError:
-        return None
-    return host
 
 
 def _credential(headers: Mapping[str, str]) -> str | None:

@@ -11,6 +11,7 @@ from difflib import get_close_matches
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Self
+from urllib.parse import urlsplit
 
 import yaml
 from pydantic import (
@@ -161,6 +162,33 @@ class ModelSettings(_Strict):
     timeouts: TimeoutSettings | None = None
 
 
+def check_upstream_url(value: str | None) -> str | None:
+    """The same URL, if it is one that a path can be put behind. Raises ValueError without repeating its secrets."""
+    if value is None:
+        return None
+    if not value.lower().startswith(("https://", "http://")):
+        guess = f"; did you mean 'https://{value}'?" if _BARE_HOST.fullmatch(value) else ""
+        raise ValueError(f"must begin with https://{guess}")
+    if any(char <= " " or char in "\x7f\\" for char in value):
+        raise ValueError("must not hold spaces, backslashes or control characters")
+    try:
+        parts = urlsplit(value)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        raise ValueError("has a malformed host or port") from None
+    if "@" in parts.netloc:
+        raise ValueError("must not hold a user name or password; credentials have their own settings")
+    if not host:
+        raise ValueError("names no host")
+    if "?" in value or "#" in value:
+        raise ValueError("must have nothing after the path")
+    return value
+
+
+_BARE_HOST = re.compile(r"[A-Za-z0-9.-]+(:[0-9]+)?(/[A-Za-z0-9._~/-]*)?")
+_UpstreamUrl = Annotated[str | None, AfterValidator(check_upstream_url)]
+
+
 class ProviderSettings(_Strict):
     """One upstream account. Its name in the file is the first part of its models' ids."""
 
@@ -168,12 +196,12 @@ class ProviderSettings(_Strict):
         "openai_compatible",
         description="A wire format (`gigachat`, `openai_compatible`) or a row of openai_compatible.toml (`tbank`).",
     )
-    base_url: str | None = Field(
+    base_url: _UpstreamUrl = Field(
         None,
         description="Up to and including the version: https://api.example.com/v1. Rows and wire formats have defaults.",
     )
     api_key: SecretText | None = Field(None, description="Bearer key; for GigaChat the authorization key.")
-    auth_url: str | None = Field(None, description="GigaChat: where tokens come from.")
+    auth_url: _UpstreamUrl = Field(None, description="GigaChat: where tokens come from.")
     scope: str | None = Field(None, description="GigaChat: GIGACHAT_API_PERS, _B2B or _CORP.")
     ca_bundle: Path | None = Field(None, description="PEM roots for this provider only, on top of the usual ones.")
     proxy: str | None = Field(None, description="Egress proxy, http://[user:password@]host:port.")
@@ -184,6 +212,11 @@ class ProviderSettings(_Strict):
         None, ge=0, description="Calls at once for this account, over all workers; 0 is unlimited."
     )
     timeouts: TimeoutSettings = Field(default_factory=TimeoutSettings)
+    options: dict[str, Any] = Field(
+        default_factory=dict,
+        repr=False,
+        description="What only this kind knows; for servers that speak OpenAI the fields of a row (`system_first: true`).",
+    )
     models: list[ModelSettings] = Field(min_length=1)
 
     @model_validator(mode="before")

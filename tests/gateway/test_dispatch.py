@@ -6,6 +6,7 @@ from contextlib import aclosing
 from math import inf
 
 import pytest
+from msgspec import Raw
 from tests.gateway.script import Script, World, answer, call, world
 
 from xrouter.core.call import Call, Phase, State
@@ -106,6 +107,26 @@ async def test_a_stream_without_a_finish_is_never_complete() -> None:
 
 async def test_an_empty_stream_fails_over() -> None:
     place = world(a=Script([Start()]), b=Script(GOOD))
+    assert await collect(call(), place) == GOOD
+
+
+async def test_events_without_content_are_not_held_for_ever_and_what_they_hold_is_named() -> None:
+    unread = {"thinking": Raw(b'"hm"'), "bad name\n": Raw(b"1")}
+    place = world(a=Script([Start(extra={"fingerprint": Raw(b"1")}), *[Delta("", extra=unread)] * 300]))
+    with pytest.raises(ProviderUnavailable) as caught:
+        await collect(call(), place)
+    assert caught.value.message == (
+        "a sent 256 events without any content. It filled fields that are not read: thinking."
+    )
+
+
+async def test_an_address_that_may_not_be_dialled_is_not_dialled_twice() -> None:
+    forbidden = ProviderUnavailable("no", provider="a", code="provider_address_forbidden")
+    place = world(a=Script([forbidden], sends=False))
+    with pytest.raises(ProviderUnavailable):
+        await collect(call(), place)
+    assert len(place.gateway.providers["a"].calls) == 1  # type: ignore[attr-defined]
+    place = world(a=Script([forbidden], sends=False), b=Script(GOOD))
     assert await collect(call(), place) == GOOD
 
 

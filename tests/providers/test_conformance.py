@@ -1,13 +1,15 @@
 """One suite for every provider kind: it finds them, and their recorded answers, by itself.
 
-`fixtures/<kind>/` holds what the vendor sent: `<case>.sse` (a stream) or `<case>.json` (a whole body), with
-`<case>.<sse|json>.request` where the request matters, and `<case>.<sse|json>.expected`: the events, or the
-error. Cases called `bad_...` must fail. A row of openai_compatible.toml also runs the cases of
+`fixtures/<kind>/` holds what the vendor sent: `<case>.sse` (a stream, of whatever framing) or `<case>.json` (a whole
+body), with `<case>.<sse|json>.request` where the request matters, and `<case>.<sse|json>.expected`: the events, or
+the error. Cases called `bad_...` must fail. `wire.toml` says where a wire format differs from OpenAI's (`Wire` in
+scripted.py). A row of openai_compatible.toml also runs the cases of
 `fixtures/openai_compatible/`, with the fields of its `shared.request` added where it has one. A kind without
 cases of its wire format fails here.
 """
 
 import asyncio
+import json
 import re
 from collections.abc import Iterator
 from contextlib import aclosing
@@ -17,6 +19,8 @@ from typing import Any
 import msgspec
 import pytest
 from tests.providers.scripted import (
+    FIXTURES,
+    SHARED,
     Reply,
     ScriptedTransport,
     Sent,
@@ -26,6 +30,7 @@ from tests.providers.scripted import (
     connect,
     cut,
     plain,
+    wire_of,
 )
 
 from xrouter.core.call import Phase
@@ -43,9 +48,7 @@ from xrouter.providers import kinds
 from xrouter.providers.openai_compatible import row_names
 from xrouter.transport import BrokenOff, CannotConnect
 
-FIXTURES = Path(__file__).parent / "fixtures"
-SHARED = "openai_compatible"
-SSE = {"content-type": "text/event-stream", "x-request-id": "up-1"}
+MARKS = {"x-request-id": "up-1"}
 JSON = {"content-type": "application/json; charset=utf-8", "x-request-id": "up-1"}
 
 
@@ -60,6 +63,16 @@ def cases(suffix: str, *, own: bool = False) -> list[Any]:
         for folder in ([FIXTURES / kind] if own else folders(kind))
         for path in sorted(folder.glob(f"*{suffix}"))
     ]
+
+
+def stream_of(kind: str, chunks: list[bytes], **more: Any) -> Reply:
+    return Reply(headers={"content-type": wire_of(kind).stream_type, **MARKS}, chunks=chunks, **more)
+
+
+def payloads(kind: str, body: bytes) -> list[bytes]:
+    """The events of a recorded stream, each with what parts it from the next."""
+    body, mark = body.replace(b"\r\n", b"\n").replace(b"\r", b"\n"), re.escape(wire_of(kind).separator)
+    return re.findall(rb".+?(?:" + mark + rb"\n*|\Z)", body, re.DOTALL)
 
 
 def recorded(path: Path) -> bytes:
@@ -91,7 +104,7 @@ async def outcome(kind: str, reply: Reply, fields: dict[str, Any], *, stream: bo
 
 def streamed(kind: str, path: Path, size: int) -> Any:
     chunks = cut(recorded(path), size)
-    return outcome(kind, Reply(headers=SSE, chunks=chunks), request_of(path, kind), stream=True)
+    return outcome(kind, stream_of(kind, chunks), request_of(path, kind), stream=True)
 
 
 def merged(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -106,14 +119,22 @@ def merged(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return out
 
 
+SUBJECTS = {"tools": "tool|function", "reasoning": "reasoning|think", "usage": "usage"}
+
+
 @pytest.mark.parametrize("kind", kinds())
 def test_every_kind_has_recorded_answers(kind: str) -> None:
-    found = [path for folder in folders(kind) for path in folder.glob("*")]
-    assert len([path for path in found if path.suffix == ".sse"]) >= 8
-    assert len([path for path in found if path.suffix == ".json"]) >= 4
-    names = " ".join(path.name for path in found)
-    for subject in ("text", "tool|function", "reasoning|think", "usage", "bad_"):
-        assert re.search(subject, names), f"{kind} has no case of {subject}"
+    names = {path.name for folder in folders(kind) for path in folder.glob("*")}
+    for suffix in (".sse", ".json"):
+        assert f"text{suffix}" in names, f"{kind} has no plain answer: text{suffix}"
+        bad = [name for name in names if name.startswith("bad_") and name.endswith(suffix)]
+        assert bad, f"{kind} has no answer that must fail: bad_<case>{suffix}"
+    for subject, pattern in SUBJECTS.items():
+        shown = any(re.search(pattern, name) for name in names if not name.startswith("bad_"))
+        if subject in wire_of(kind).lacks:
+            assert not shown, f"wire.toml says that {kind} lacks {subject}, but a recorded answer shows it"
+        else:
+            assert shown, f'{kind} has no answer with {subject} ({pattern}); if it has none, say lacks = ["{subject}"]'
 
 
 def test_no_recorded_answer_is_left_out() -> None:
@@ -126,7 +147,11 @@ async def test_recorded_answers_give_the_expected_events(kind: str, path: Path) 
         got = await streamed(kind, path, 1 << 20)
     else:
         got = await outcome(kind, Reply(headers=JSON, chunks=[recorded(path)]), request_of(path, kind), stream=False)
-    expected = msgspec.json.decode(recorded(path.with_name(path.name + ".expected")))
+    beside = path.with_name(path.name + ".expected")
+    if not beside.exists():
+        lines = ",\n ".join(json.dumps(event, ensure_ascii=False) for event in merged(got))
+        pytest.fail(f"{beside.name} is missing. If these are the right events, put this there:\n[{lines}]", False)
+    expected = msgspec.json.decode(recorded(beside))
     assert merged(got) == merged(expected)
     assert path.name.startswith("bad_") == ("raises" in got[-1])
 
@@ -149,11 +174,11 @@ async def test_every_cut_of_a_body_gives_the_same_answer(kind: str, path: Path) 
 @pytest.mark.parametrize(("kind", "path"), cases(".sse"))
 @pytest.mark.parametrize("breaks", [None, BrokenOff("eof", "the connection ended")], ids=["clean", "broken"])
 async def test_a_stream_cut_at_any_event_never_looks_complete(kind: str, path: Path, breaks: BrokenOff | None) -> None:
-    body = recorded(path).replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-    events, fields = re.findall(rb".+?\n\n+", body, re.DOTALL), request_of(path, kind)
+    events, fields = payloads(kind, recorded(path)), request_of(path, kind)
+    assert len(events) > 1 or path.name.startswith("bad_"), "nothing to cut: is `frame` in wire.toml right?"
     whole = [event for event in await streamed(kind, path, 1 << 20) if event.get("event") != "Usage"]
     for count in range(len(events)):
-        reply = Reply(headers=SSE, chunks=events[:count], breaks=breaks)
+        reply = stream_of(kind, events[:count], breaks=breaks)
         got = await outcome(kind, reply, fields, stream=True)
         if "raises" not in got[-1]:  # then nothing but the count of tokens can be missing
             assert merged([event for event in got if event.get("event") != "Usage"]) == merged(whole)
@@ -161,7 +186,7 @@ async def test_a_stream_cut_at_any_event_never_looks_complete(kind: str, path: P
 
 @pytest.mark.parametrize(("kind", "path"), cases(".sse"))
 async def test_streams_keep_the_rules_of_the_port(kind: str, path: Path) -> None:
-    provider, _ = connect(kind, Reply(headers=SSE, chunks=[recorded(path)]))
+    provider, _ = connect(kind, stream_of(kind, [recorded(path)]))
     if path.name.startswith("bad_"):
         with pytest.raises(UpstreamError) as caught:
             await collect(provider, chat_request(**request_of(path, kind)))
@@ -248,7 +273,7 @@ async def test_a_body_that_breaks_off_is_no_answer(kind: str) -> None:
 @pytest.mark.parametrize("kind", kinds())
 async def test_marks_and_ids_are_set(kind: str) -> None:
     path = folders(kind)[-1] / "text.sse"
-    provider, transport = connect(kind, Reply(headers=SSE, chunks=[recorded(path)]))
+    provider, transport = connect(kind, stream_of(kind, [recorded(path)]))
     request, marks = chat_request(), list[str]()
     attempt = attempt_for(request, marks)
     async with aclosing(provider.chat(request, attempt)) as events:
@@ -259,14 +284,14 @@ async def test_marks_and_ids_are_set(kind: str) -> None:
         assert attempt.upstream_request_id == "up-1"
     sent = transport.sent[-1]
     assert sent.headers["X-Request-ID"] == attempt.id
-    assert sent.headers["Authorization"].startswith("Bearer ")
-    assert sent.json()["model"] == "m"
+    assert sent.url.endswith(wire_of(kind).path)
+    assert not wire_of(kind).names_model or sent.json()["model"] == "m"
 
 
 @pytest.mark.parametrize("kind", kinds())
 async def test_closing_the_generator_cuts_the_connection(kind: str) -> None:
-    first = re.split(rb"(?<=\n\n)", recorded(folders(kind)[-1] / "text.sse"))[:2]
-    provider, transport = connect(kind, Reply(headers=SSE, chunks=first, holds=True))
+    first = payloads(kind, recorded(folders(kind)[-1] / "text.sse"))[:2]
+    provider, transport = connect(kind, stream_of(kind, first, holds=True))
     request = chat_request()
     events = provider.chat(request, attempt_for(request))
     await anext(events)
@@ -278,10 +303,11 @@ async def test_closing_the_generator_cuts_the_connection(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", kinds())
 async def test_cancelling_the_reader_cuts_the_connection(kind: str) -> None:
-    provider, transport = connect(kind, Reply(headers=SSE, holds=True))
+    provider, transport = connect(kind, stream_of(kind, [], holds=True))
     reading = asyncio.create_task(collect(provider, chat_request()))
-    while not (transport.sent and transport.sent[-1].url.endswith("/chat/completions")):
-        await asyncio.sleep(0)
+    async with asyncio.timeout(5):
+        while not (transport.sent and transport.sent[-1].url.endswith(wire_of(kind).path)):
+            await asyncio.sleep(0)
     await asyncio.sleep(0)
     reading.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -292,7 +318,7 @@ async def test_cancelling_the_reader_cuts_the_connection(kind: str) -> None:
 @pytest.mark.parametrize("kind", kinds())
 async def test_a_finished_stream_is_read_to_its_end_so_that_the_connection_serves_again(kind: str) -> None:
     path = folders(kind)[-1] / "text.sse"
-    provider, transport = connect(kind, Reply(headers=SSE, chunks=[recorded(path), b": bye\n\n"]))
+    provider, transport = connect(kind, stream_of(kind, [recorded(path), b"\n", b"\n"]))
     await collect(provider, chat_request())
     assert transport.sent[-1].ended
 
@@ -300,7 +326,7 @@ async def test_a_finished_stream_is_read_to_its_end_so_that_the_connection_serve
 @pytest.mark.parametrize("kind", kinds())
 async def test_a_vendor_that_does_not_hang_up_delays_nobody(kind: str) -> None:
     path = folders(kind)[-1] / "text.sse"
-    provider, transport = connect(kind, Reply(headers=SSE, chunks=[recorded(path)], holds=True))
+    provider, transport = connect(kind, stream_of(kind, [recorded(path)], holds=True))
     async with asyncio.timeout(5):
         await collect(provider, chat_request())
     assert transport.sent[-1].closed
@@ -316,7 +342,7 @@ async def test_a_huge_line_is_refused_before_it_is_gathered(kind: str) -> None:
             taken += 1
             yield b"x" * 65536
 
-    reply = Reply(headers=SSE)
+    reply = stream_of(kind, [])
     reply.chunks = pieces()  # type: ignore[assignment]  # any iterable serves
     provider, _ = connect(kind, reply)
     with pytest.raises(ProviderUnavailable, match="1048576"):

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from msgspec import Raw
 from tests.providers.scripted import Reply, attempt_for, chat_request, collect, connect
 
-from xrouter.core.chat import ChatRequest
+from xrouter.core.chat import Answer, ChatRequest, Delta, Reasoning
 from xrouter.providers.openai_compatible.request import UpstreamRequest, upstream_request
-from xrouter.providers.openai_compatible.rows import Row, parse_rows, rows
+from xrouter.providers.openai_compatible.rows import Quirks, Row, rows
 
 ANSWER = b'{"choices":[{"index":0,"message":{"content":"x"},"finish_reason":"stop"}]}'
 
@@ -126,13 +126,30 @@ async def test_the_provider_tells_what_was_dropped_and_sends_the_key() -> None:
 
 
 async def test_no_key_no_header() -> None:
-    provider, transport = connect("vllm", Reply(chunks=[ANSWER]), api_key=None, base_url="http://h:8000/v1/")
+    provider, transport = connect("vllm", Reply(chunks=[ANSWER]), api_key=None, base_url="http://127.0.0.1:8000/v1/")
     await collect(provider, chat_request(stream=False))
     assert "Authorization" not in transport.sent[0].headers
-    assert transport.sent[0].url == "http://h:8000/v1/chat/completions"
+    assert transport.sent[0].url == "http://127.0.0.1:8000/v1/chat/completions"
 
 
-@pytest.mark.parametrize("text", ["[x]\nunknown = 1", '[x]\nthink_tags = "sometimes"', '[x]\ndrop = ["@nothing"]'])
-def test_a_wrong_row_is_refused(text: str) -> None:
-    with pytest.raises((ValueError, KeyError)):
-        parse_rows(text)
+THOUGHT = b'{"choices":[{"index":0,"%s":{"content":"4","thinking":"2+2","reasoning":null},"finish_reason":"stop"}]}'
+
+
+async def test_reasoning_under_a_name_of_its_own_is_read() -> None:
+    stream = Reply(headers={"content-type": "text/event-stream"}, chunks=[b"data: " + THOUGHT % b"delta" + b"\n\n"])
+    for reply, expected in ((stream, Reasoning("2+2")), (Reply(chunks=[THOUGHT % b"message"]), None)):
+        provider, _ = connect("openai_compatible", reply, options={"reasoning_field": "thinking"})
+        events = await collect(provider, chat_request(stream=expected is not None))
+        if expected is not None:
+            assert events[1:3] == [expected, Delta("4")]
+        else:
+            assert isinstance(events[0], Answer)
+            message = events[0].choices[0].message
+            assert (message.reasoning, message.content, message.extra) == ("2+2", "4", None)
+
+
+def test_a_quirk_of_one_account_changes_its_requests() -> None:
+    assert sent("openai", messages=[message("developer", "b")])[0]["messages"] == [message("developer", "b")]
+    row = rows()["openai"]
+    changed = row.with_options({"developer_role": False}, Quirks(developer_role=False))
+    assert (changed.developer_role, changed.base_url) == (False, row.base_url)

@@ -2,13 +2,27 @@
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Generator, Mapping
 from math import isinf
 from typing import Any
 
 from xrouter.core.errors import Invalid, RequestTimeout, TooLarge
 
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
+
+
+class Here:
+    """What a server's `receive()` gives where the message is there already: an awaitable that never waits. Whoever
+    knows it needs neither a timer nor a coroutine for it."""
+
+    __slots__ = ("message",)
+
+    def __init__(self, message: Mapping[str, Any]) -> None:
+        self.message = message
+
+    def __await__(self) -> Generator[None, None, Mapping[str, Any]]:
+        return self.message
+        yield  # makes this a generator, as `await` wants it
 
 
 class ClientGone(Exception):

@@ -6,6 +6,7 @@ there can still be replaced without the client noticing.
 """
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
@@ -23,6 +24,9 @@ MIN_REMAINING_S = 1.0
 
 MAX_HELD_EVENTS = 256
 """Events held back before the first content; a vendor that sends more of them is broken."""
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,39}")  # a vendor's word, about to be shown to a client
+_MAX_NAMES = 5
 
 
 async def send(call: Call, plan: tuple[Candidate, ...], gateway: Gateway) -> AsyncGenerator[Event, None]:
@@ -158,7 +162,8 @@ async def _one(attempt: Attempt, gateway: Gateway, has_spare: bool) -> AsyncGene
                     if not (complete or is_content(event)):
                         if len(held) > MAX_HELD_EVENTS:
                             raise ProviderUnavailable(
-                                f"{deployment.provider} sent {MAX_HELD_EVENTS} events without any content.",
+                                f"{deployment.provider} sent {MAX_HELD_EVENTS} events without any content."
+                                + _unread(held),
                                 provider=deployment.provider,
                             )
                         continue
@@ -182,6 +187,14 @@ async def _one(attempt: Attempt, gateway: Gateway, has_spare: bool) -> AsyncGene
             upstream_status=attempt.upstream_status,
             code="provider_truncated",
         )
+
+
+def _unread(held: list[Event]) -> str:
+    """The names of what the provider filled instead of content: its reasoning may have a name we do not know."""
+    names = dict.fromkeys(
+        name for event in held if isinstance(event, Delta) for name in event.extra or () if _NAME.fullmatch(name)
+    )
+    return f" It filled fields that are not read: {', '.join([*names][:_MAX_NAMES])}." if names else ""
 
 
 def _note(attempt: Attempt, event: Event) -> bool:

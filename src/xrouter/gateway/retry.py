@@ -1,6 +1,7 @@
 """After a failed attempt: may the same deployment be tried again, may another, and how long to wait first.
 
-This is the table of attempt phases. In words: nothing sent -> both; sent without an answer -> only another
+This is the table of attempt phases. In words: nothing sent -> both (only another where the address itself is
+forbidden: the same rules would refuse it again); sent without an answer -> only another
 (the vendor may have done the work); an answer -> by its status; content shown -> neither.
 """
 
@@ -22,6 +23,7 @@ MAX_ATTEMPTS = 3
 MAX_PER_DEPLOYMENT = 2
 
 _RETRYABLE_STATUS = frozenset({408, 425, 500, 502, 503, 504, 529}) | frozenset(range(520, 525))
+_HOPELESS_CODES = frozenset({"provider_address_forbidden"})
 _FALLBACK_CODES = frozenset({"context_length_exceeded", "model_not_found"})
 _MAX_WAIT_S = 10.0
 
@@ -51,7 +53,7 @@ def judge(error: UpstreamError, phase: Phase, tries: int) -> Verdict:
         return OTHER
     if isinstance(error, ProviderRefused):
         return OTHER if error.code in _FALLBACK_CODES or error.upstream_status == 404 else NEVER
-    if isinstance(error, ProviderAuthFailed | ProviderQuotaExhausted):
+    if isinstance(error, ProviderAuthFailed | ProviderQuotaExhausted) or error.code in _HOPELESS_CODES:
         return OTHER
     status = error.upstream_status
     if phase is Phase.STATUS and status is not None and status not in _RETRYABLE_STATUS and status not in (409, 429):

@@ -8,22 +8,33 @@ import hashlib
 import importlib
 import pkgutil
 from collections.abc import Mapping
-from typing import Protocol, cast
+from difflib import get_close_matches
+from ipaddress import ip_address
+from typing import Any, Protocol, TypeVar, cast
+from urllib.parse import urlsplit
+
+import msgspec
 
 from xrouter.core.clock import Clock
 from xrouter.core.deployment import Deployment, Timeouts
 from xrouter.core.money import Price
 from xrouter.core.ports import ChatProvider
 from xrouter.core.secret import Secret
-from xrouter.settings import ModelSettings, ProviderSettings, TimeoutSettings
+from xrouter.settings import ConfigError, ModelSettings, ProviderSettings, TimeoutSettings
 from xrouter.transport import Transport
+from xrouter.transport.guard import ForbiddenAddress, check_url
+
+_Table = TypeVar("_Table", bound=msgspec.Struct)
 
 
 class ProviderKind(Protocol):
     """What a module here, or a row, offers."""
 
     def deployments(self, name: str, settings: ProviderSettings) -> tuple[Deployment, ...]:
-        """One deployment per configured model, under the public id `name/model`. Raises `ConfigError`."""
+        """One deployment per configured model, under the public id `name/model`. Raises `ConfigError`.
+
+        `name` is the account's name in the operator's file.
+        """
         ...
 
     def connect(self, name: str, settings: ProviderSettings, http: Transport, clock: Clock) -> ChatProvider:
@@ -61,6 +72,76 @@ def _rows() -> _Rows:
     return cast(_Rows, importlib.import_module(f"{__name__}.openai_compatible"))
 
 
+class NoOptions(msgspec.Struct):
+    """For kinds without settings of their own."""
+
+
+def read_options(name: str, settings: ProviderSettings, options: type[_Table]) -> _Table:
+    """The account's `options` as the kind's own struct; a field of type `Secret` reads text.
+
+    Raises `ConfigError`, also for an option that the struct does not have.
+    """
+    return read_table(settings.options, options, f"providers.{name}.options", ".")
+
+
+def read_table(table: Mapping[str, Any], struct: type[_Table], place: str, joint: str) -> _Table:
+    """Plain data as a struct. Raises `ConfigError` that names `place` + `joint` + field, and says what is wrong."""
+    known = [field.encode_name for field in msgspec.structs.fields(struct)]
+    for name in table:
+        if name not in known:
+            near = get_close_matches(name, known, 1)
+            guess = f"; did you mean {near[0]!r}?" if near else ""
+            raise ConfigError(f"{place}{joint}{name}: is not a known key{guess}")
+    try:
+        return msgspec.convert(table, struct, dec_hook=_decode)
+    except msgspec.ValidationError as error:
+        what, _, where = str(error).partition(" - at `$")
+        field = where.rstrip("`").lstrip(".")
+        raise ConfigError(f"{place}{joint + field if field else ''}: {what[:1].lower()}{what[1:]}") from None
+
+
+def _decode(kind: type, value: Any) -> Any:
+    if kind is Secret and isinstance(value, str):
+        return Secret(value)
+    raise NotImplementedError
+
+
+def upstream_url(name: str, settings: ProviderSettings, default: str = "", *, field: str = "base_url") -> str:
+    """The account's `base_url` (or another URL of its settings), else the kind's default; no slash at its end.
+
+    Raises `ConfigError` where there is none, and for one that may never be dialled: better at start than at the
+    first call. An address or `localhost` is taken where the operator has written it himself, not from a default.
+    """
+    written: str | None = getattr(settings, field)
+    url = written or default
+    if not url:
+        raise ConfigError(f"providers.{name}.{field}: {settings.kind} has no address of its own; say where it runs")
+    try:
+        check_url(
+            url,
+            allow_private=settings.allow_private,
+            trusted_hosts=frozenset({host} if written and (host := own_host(written)) else ()),
+        )
+    except ForbiddenAddress as error:
+        raise ConfigError(f"providers.{name}.{field}: {error}") from None
+    if settings.proxy and url.lower().startswith("http://"):
+        raise ConfigError(f"providers.{name}.{field}: http would pass the proxy in clear; use https")
+    return url.rstrip("/")
+
+
+def own_host(url: str) -> str | None:
+    """The host of a URL in the operator's own file, when it is an address or localhost: whoever writes
+    `10.0.0.7` down means it, and no name server can change it."""
+    host = urlsplit(url).hostname or ""
+    if host == "localhost":
+        return host
+    try:
+        ip_address(host)
+    except ValueError:
+        return None
+    return host
+
+
 def list_deployments(
     name: str,
     settings: ProviderSettings,
@@ -68,9 +149,11 @@ def list_deployments(
     kind: str,
     prices: Mapping[str, Price],
     max_concurrency: int,
+    options: type[msgspec.Struct] = NoOptions,
 ) -> tuple[Deployment, ...]:
     """The deployments of one account. `prices` and `max_concurrency` are the kind's own defaults; what the
-    operator wrote wins."""
+    operator wrote wins. `options` is the struct that the kind reads its own settings with."""
+    read_options(name, settings, options)
     limit = max_concurrency if settings.max_concurrency is None else settings.max_concurrency
     return tuple(
         Deployment(

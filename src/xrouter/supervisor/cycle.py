@@ -1,13 +1,16 @@
-"""One request and its answer inside uvicorn, with a cheaper way to write the head of the answer.
+"""One request and its answer inside uvicorn, with a shorter way for what nearly every request does.
 
-uvicorn runs two regular expressions over each header and looks at its name five times; with the dozen headers of
-an answer that is 15 us. Here the head is built and checked in one piece.
+Reading: a body that is there already (it came with its head) is handed over without a wait. Writing: uvicorn runs
+two regular expressions over each header and looks at its name five times; with the dozen headers of an answer that
+is 15 us. Here the head is built and checked in one piece. Everything else is left to uvicorn.
 """
 
 from collections.abc import Awaitable, Generator, MutableMapping
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
+
+from xrouter.edge.body import Here
 
 _CONTROLS = bytes({*range(0x20), 0x7F} - {0x09, 0x0A, 0x0D})
 _SEEN_BY_UVICORN = frozenset({b"connection", b"transfer-encoding"})
@@ -27,6 +30,20 @@ _DONE = _Done()
 class Cycle(RequestResponseCycle):
     """uvicorn's, which still writes all bodies, and the heads that are not plain: those that steer the connection,
     that come in mixed case or with something that does not belong into a header."""
+
+    def receive(self) -> Awaitable[Any]:  # type: ignore[override]
+        if (
+            self.more_body
+            or not self.message_event.is_set()
+            or self.waiting_for_100_continue
+            or self.disconnected
+            or self.response_complete
+        ):
+            return super().receive()
+        self.flow.resume_reading()
+        self.message_event.clear()
+        body, self.body = bytes(self.body), bytearray()
+        return Here({"type": "http.request", "body": body, "more_body": False})
 
     def send(self, message: MutableMapping[str, Any]) -> Awaitable[None]:  # type: ignore[override]
         # Not a coroutine function: pieces of a stream pass without another frame around them.

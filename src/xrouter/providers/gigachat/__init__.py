@@ -24,7 +24,7 @@ from xrouter.core.errors import (
 from xrouter.core.money import Price
 from xrouter.core.ports import ChatProvider
 from xrouter.core.secret import Secret
-from xrouter.providers import list_deployments
+from xrouter.providers import list_deployments, upstream_url
 from xrouter.providers._http import Exchange, Reply
 from xrouter.settings import ConfigError, ProviderSettings
 from xrouter.transport import BrokenOff, Transport
@@ -62,6 +62,7 @@ PRICES: Final = {
 
 def deployments(name: str, settings: ProviderSettings) -> tuple[Deployment, ...]:
     """See `providers.ProviderKind`."""
+    upstream_url(name, settings, _BASE_URL)
     limit = _CONCURRENCY[_scope(name, settings)]
     return list_deployments(name, settings, kind=_KIND, prices=PRICES, max_concurrency=limit)
 
@@ -74,11 +75,11 @@ def connect(name: str, settings: ProviderSettings, http: Transport, clock: Clock
         name,
         http,
         clock,
-        url=settings.auth_url or _AUTH_URL,
+        url=upstream_url(name, settings, _AUTH_URL, field="auth_url"),
         key=settings.api_key,
         scope=_scope(name, settings),
     )
-    base_url = (settings.base_url or _BASE_URL).rstrip("/")
+    base_url = upstream_url(name, settings, _BASE_URL)
     return GigaChat(Exchange(name, http, clock, overflow_statuses=_TOO_LONG), base_url, TokenKeeper(login.fetch, clock))
 
 

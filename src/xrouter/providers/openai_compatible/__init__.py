@@ -12,7 +12,7 @@ from xrouter.core.chat import Answer, ChatRequest, Event
 from xrouter.core.clock import Clock
 from xrouter.core.deployment import Deployment
 from xrouter.core.ports import ChatProvider
-from xrouter.providers import ProviderKind, list_deployments
+from xrouter.providers import ProviderKind, list_deployments, read_options, upstream_url
 from xrouter.providers._http import Exchange, Reply
 from xrouter.settings import ConfigError, ProviderSettings
 from xrouter.transport import BrokenOff, Transport
@@ -20,7 +20,7 @@ from xrouter.transport import BrokenOff, Transport
 from .answer import read_answer
 from .reading import Reading, reading
 from .request import upstream_request
-from .rows import Row, rows
+from .rows import Quirks, Row, rows
 from .stream import StreamReader
 
 
@@ -31,10 +31,10 @@ def row_names() -> tuple[str, ...]:
 
 def row(name: str) -> ProviderKind:
     """The kind of that row."""
-    return _RowKind(name, rows()[name])
+    return RowKind(name, rows()[name])
 
 
-class _RowKind:
+class RowKind:
     """A row as a provider kind."""
 
     def __init__(self, kind: str, row: Row) -> None:
@@ -42,9 +42,9 @@ class _RowKind:
         self._row = row
 
     def deployments(self, name: str, settings: ProviderSettings) -> tuple[Deployment, ...]:
-        self._base_url(name, settings)
+        upstream_url(name, settings, self._row.base_url)
         prices = {model: found.price() for model, found in self._row.prices.items()}
-        return list_deployments(name, settings, kind=self._kind, prices=prices, max_concurrency=0)
+        return list_deployments(name, settings, kind=self._kind, prices=prices, max_concurrency=0, options=Quirks)
 
     def connect(self, name: str, settings: ProviderSettings, http: Transport, clock: Clock) -> ChatProvider:
         if self._row.needs_key and not settings.api_key:
@@ -52,14 +52,9 @@ class _RowKind:
         headers = {"Content-Type": "application/json"}
         if settings.api_key:
             headers["Authorization"] = f"Bearer {settings.api_key.reveal()}"
-        url = f"{self._base_url(name, settings)}/chat/completions"
-        return OpenAICompatible(Exchange(name, http, clock), url, headers, self._row)
-
-    def _base_url(self, name: str, settings: ProviderSettings) -> str:
-        url = settings.base_url or self._row.base_url
-        if not url:
-            raise ConfigError(f"providers.{name}.base_url: {self._kind} has no address of its own; say where it runs")
-        return url.rstrip("/")
+        url = f"{upstream_url(name, settings, self._row.base_url)}/chat/completions"
+        row = self._row.with_options(settings.options, read_options(name, settings, Quirks))
+        return OpenAICompatible(Exchange(name, http, clock), url, headers, row)
 
 
 class OpenAICompatible:
@@ -109,5 +104,5 @@ class OpenAICompatible:
             await reply.drain(batches)
 
 
-_plain = _RowKind("openai_compatible", rows()["openai_compatible"])
+_plain = RowKind("openai_compatible", rows()["openai_compatible"])
 deployments, connect = _plain.deployments, _plain.connect

@@ -79,6 +79,8 @@ def _message(message: Fields, index: int, native: str | None, reading: Reading) 
     content_raw = message.pop("content", None)
     said, thought = content_text(content_raw)
     newer, older = message.pop("reasoning", None), message.pop("reasoning_content", None)
+    if reading.reasoning_field and not is_null(own := message.pop(reading.reasoning_field, None)):
+        newer = own
     thought = text(newer) or text(older) or thought
     calls = _tool_calls(message, index, reading)
     called_in_text = False

@@ -11,13 +11,14 @@ from .rows import Row
 class Reading:
     """`call_ids` begins the ids of tool calls that come without one.
 
-    `may_be_misfiled`: reasoning without any answer is the answer.
+    `may_be_misfiled`: reasoning without any answer is the answer. `reasoning_field`: one more name of reasoning.
     """
 
     call_ids: str
     think_tags: Literal["", "inline", "prefilled"] = ""
     tool_call_tags: bool = False
     may_be_misfiled: bool = False
+    reasoning_field: str = ""
 
 
 def reading(row: Row, upstream: UpstreamRequest, attempt_id: str) -> Reading:
@@ -30,4 +31,5 @@ def reading(row: Row, upstream: UpstreamRequest, attempt_id: str) -> Reading:
         think_tags=tags,
         tool_call_tags=row.tool_call_tags and upstream.offers_tools,
         may_be_misfiled=upstream.thinking is False or tags == "prefilled",
+        reasoning_field=row.reasoning_field,
     )

@@ -105,7 +105,16 @@ class StreamReader:
 class _ChoiceReader:
     """One of the alternatives of a stream."""
 
-    __slots__ = ("_call_tags", "_called_in_text", "_calls", "_index", "_misfiled", "_think_tags", "finished")
+    __slots__ = (
+        "_call_tags",
+        "_called_in_text",
+        "_calls",
+        "_index",
+        "_misfiled",
+        "_reasoning_field",
+        "_think_tags",
+        "finished",
+    )
 
     def __init__(self, index: int, reading: Reading) -> None:
         self._index = index
@@ -114,6 +123,7 @@ class _ChoiceReader:
         self._call_tags = ToolCallTags() if reading.tool_call_tags else None
         self._misfiled = _Misfiled(index, live=reading.think_tags == "prefilled") if reading.may_be_misfiled else None
         self._called_in_text = False
+        self._reasoning_field = reading.reasoning_field
         self.finished = False
 
     def read(self, choice: Fields, events: list[Event]) -> str:
@@ -137,6 +147,8 @@ class _ChoiceReader:
         delta.pop("role", None)
         content, refusal = delta.pop("content", None), delta.pop("refusal", None)
         newer, older = delta.pop("reasoning", None), delta.pop("reasoning_content", None)
+        if self._reasoning_field and not is_null(own := delta.pop(self._reasoning_field, None)):
+            newer = own
         calls, legacy = delta.pop("tool_calls", None), delta.pop("function_call", None)
         thought = ""
         if newer is not None or older is not None:

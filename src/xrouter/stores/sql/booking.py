@@ -7,10 +7,10 @@ number of times, in any order with others, and by several writers.
 from collections.abc import Callable, Sequence
 from functools import cache, lru_cache
 from importlib import import_module
-from itertools import chain
 from operator import itemgetter
 from typing import Any, Final
 
+import msgspec
 from sqlalchemy import ColumnElement, Connection, Dialect, literal_column, not_, or_, update
 
 from xrouter.core.call import State
@@ -42,9 +42,17 @@ def _upsert(dialect: str) -> Any:
 
 @lru_cache(maxsize=4)
 def _statement(dialect: Dialect) -> tuple[str, Callable[[dict[str, Any]], tuple[Any, ...]]]:
-    """The text of `_upsert`, and what takes its parameters in their order out of a row."""
+    """The text of `_upsert` for the driver, and what takes its values in their order out of a row."""
     compiled = _upsert(dialect.name).compile(dialect=dialect)
-    return str(compiled), itemgetter(*compiled.positiontup)
+    names = compiled.positiontup or []
+    statement = str(compiled)
+    if dialect.name == "sqlite":
+        before, _, rest = statement.partition(" VALUES (")
+        _, _, after = rest.partition(")")
+        fields = ", ".join(f"json_extract(value, '$[{place}]')" for place in range(len(names)))
+        # `WHERE true` tells SQLite that ON CONFLICT is not a join's ON (sqlite.org/lang_upsert.html, section 2.2).
+        statement = f"{before} SELECT {fields} FROM json_each(?) WHERE true{after}"
+    return statement, itemgetter(*names)
 
 
 def book(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
@@ -52,30 +60,16 @@ def book(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
 
     Goes to the driver as it is: every value has its column's own type, and SQLAlchemy's handling of 29 parameters
     for each row would take more of the event loop's time than all else that the flusher does.
+
+    SQLite gets all rows in one statement, as JSON. Python's sqlite3 lets the interpreter lock go for each statement
+    and may get it back from a busy event loop only 5 ms later: row by row that can be 200 rows a second.
     """
-    statement, parameters = _statement(connection.dialect)
-    values = list(map(parameters, rows))
+    statement, values_of = _statement(connection.dialect)
+    values = list(map(values_of, rows))
     if connection.dialect.name == "sqlite":
-        _book_sqlite(connection, statement, values)
+        connection.exec_driver_sql(statement, (msgspec.json.encode(values).decode(),))
     else:
         connection.exec_driver_sql(statement, values)
-
-
-_AT_ONCE: Final = (64, 16, 4, 1)
-
-
-def _book_sqlite(connection: Connection, statement: str, rows: list[tuple[Any, ...]]) -> None:
-    """Many rows in one statement. Python's sqlite3 lets the interpreter lock go for each statement that it runs
-    and gets it back from a busy event loop 5 ms later: row by row that is 200 rows a second, and the journal
-    would grow as long as the load lasts."""
-    before, _, rest = statement.partition(" VALUES ")
-    row, _, after = rest.partition(")")
-    at = 0
-    for size in _AT_ONCE:
-        text = f"{before} VALUES {', '.join([f'{row})'] * size)}{after}"
-        while len(rows) - at >= size:
-            connection.exec_driver_sql(text, tuple(chain.from_iterable(rows[at : at + size])))
-            at += size
 
 
 def interrupt(connection: Connection, owner: str, now: float) -> int:
