@@ -223,7 +223,9 @@ def run(directory: Path, wanted: list[Cell]) -> list[tuple[Cell, Outcome, str | 
         with gateway(directory / "gateway", config) as place:
             results = asyncio.run(_all(place.url, place.key, wanted))
             code = place.stop()
+        followed = vendors.state()["totals"]["redirects_followed"]
     assert code == 0, f"the gateway ended with {code}"
+    assert followed == 0, f"the gateway followed {followed} redirects: prompts and keys went to another host"
     return results
 
 

@@ -83,6 +83,7 @@ def word(annotation: Any) -> str:
         "float": "number",
         "Decimal": "decimal number",
         "SecretText": "secret",
+        "Any": "anything",
     }
     name = annotation.__name__
     return names.get(name, {"Path": "path", "IPv4Network": "network", "IPv6Network": "network"}.get(name, name))

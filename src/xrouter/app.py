@@ -20,7 +20,7 @@ from xrouter.core.errors import GatewayError
 from xrouter.core.ids import ulid
 from xrouter.core.ports import ChatProvider
 from xrouter.dialects.data_plane import DataPlane
-from xrouter.dialects.exchange import JSON, Receive, Send
+from xrouter.dialects.exchange import JSON, Receive, Send, credential
 from xrouter.dialects.exchange import Scope as AsgiScope
 from xrouter.dialects.limits import Limits
 from xrouter.dialects.openai import problems
@@ -192,7 +192,8 @@ class App:
         return deployments, speakers
 
     async def _authenticate(self, headers: Mapping[str, str]) -> Caller:
-        return await pipeline.admit(_credential(headers), self._gateway, Scope.MODELS)
+        found = credential(headers.get("authorization"), headers.get("x-api-key"), headers.get("api-key"))
+        return await pipeline.admit(found, self._gateway, Scope.MODELS)
 
     async def _route(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         if self._draining:
@@ -255,13 +256,6 @@ def _transport(name: str, provider: ProviderSettings, max_connections: int) -> T
             host for url in (provider.base_url, provider.auth_url) if url and (host := providers.own_host(url))
         ),
     )
-
-
-def _credential(headers: Mapping[str, str]) -> str | None:
-    kind, _, key = headers.get("authorization", "").partition(" ")
-    if kind.lower() == "bearer":
-        return key.strip()
-    return headers.get("x-api-key") or headers.get("api-key")
 
 
 def _closing(send: Send) -> Send:

@@ -10,7 +10,7 @@ from decimal import Decimal
 from difflib import get_close_matches
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 import yaml
@@ -92,9 +92,10 @@ class Settings(BaseSettings):
     database_url: SecretText | None = Field(
         None, description="SQLAlchemy URL; default is SQLite in the data directory."
     )
-    pepper: SecretText | None = Field(
+    pepper: Annotated[SecretText | None, AfterValidator(_strong_key)] = Field(
         None,
-        description="Secret under the key digests, the same on all nodes; default is a file in the data directory.",
+        description="Secret under the key digests, the same on all nodes: 32 or more visible ASCII characters. "
+        "Default is a file in the data directory.",
     )
     workers: int = Field(
         1, ge=1, le=64, description="Processes that serve; above 1 a supervisor owns flushing and restarts."
@@ -124,7 +125,10 @@ class Settings(BaseSettings):
     drain_max_s: float = Field(
         60.0, ge=0, description="After that: how long running calls may finish before they get an error."
     )
-    log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="debug, info, warning or error.")
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"],
+        BeforeValidator(lambda value: value.lower() if isinstance(value, str) else value),
+    ] = Field("info", description="From which level on log lines are written.")
 
     @property
     def database(self) -> SecretText:
@@ -209,13 +213,13 @@ class ProviderSettings(_Strict):
         default_factory=list, description="Private networks that this provider's host name may resolve to."
     )
     max_concurrency: int | None = Field(
-        None, ge=0, description="Calls at once for this account, over all workers; 0 is unlimited."
+        None, ge=0, le=1024, description="Calls at once for this account, over all workers; 0 is unlimited."
     )
     timeouts: TimeoutSettings = Field(default_factory=TimeoutSettings)
     options: dict[str, Any] = Field(
         default_factory=dict,
         repr=False,
-        description="What only this kind knows; for servers that speak OpenAI the fields of a row (`system_first: true`).",
+        description="What only this kind knows. Servers that speak OpenAI: any quirk of a row (`system_first: true`).",
     )
     models: list[ModelSettings] = Field(min_length=1)
 
@@ -229,10 +233,16 @@ class ProviderSettings(_Strict):
         return data
 
 
+def _provider_name(value: str) -> str:
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,63}", value):
+        raise ValueError("provider names are lower case: gigachat; letters, digits, - and _, 64 at most")
+    return value
+
+
 class Config(_Strict):
     """The operator's file."""
 
-    providers: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")], ProviderSettings]
+    providers: dict[Annotated[str, AfterValidator(_provider_name)], ProviderSettings]
     aliases: dict[str, list[str]] = Field(default_factory=dict, description="name -> model ids, tried in order.")
     default_model: str | None = Field(None, description="As XROUTER_DEFAULT_MODEL, which wins.")
     simulated: bool = Field(
@@ -243,6 +253,10 @@ class Config(_Strict):
     def _aliases_lead_somewhere(self) -> Self:
         ids = [f"{name}/{model.name}" for name, provider in self.providers.items() for model in provider.models]
         for alias, targets in self.aliases.items():
+            if alias in ids:
+                raise ValueError(f"alias {alias!r} is a model's own id; an alias needs a name of its own")
+            if not alias.strip() or not targets:
+                raise ValueError(f"alias {alias!r} needs a name and at least one model id")
             for target in targets:
                 if target not in ids:
                     near = get_close_matches(target, ids, 1)
@@ -336,7 +350,7 @@ def _variable(name: str, source: str) -> str:
 def _explain(source: str, error: ValidationError, prefix: str = "") -> str:
     lines = []
     for item in error.errors(include_url=False, include_input=False):
-        place = ".".join(str(part) for part in item["loc"])
+        place = ".".join(str(part) for part in item["loc"] if part != "[key]")
         place = (prefix + place.upper()) if prefix else place
         message = item["msg"].removeprefix("Value error, ")
         if item["type"] == "extra_forbidden":

@@ -10,6 +10,7 @@ from dataclasses import fields, replace
 from typing import Any
 
 import aiohttp
+import msgspec
 import uvicorn
 
 from xrouter.admin.routes import build
@@ -117,7 +118,7 @@ def attempt(number: int = 1, **changes: Any) -> AttemptRecord:
         cost_micro=1_300,
         finish_reason="stop",
     )
-    return replace(record, **changes)
+    return msgspec.structs.replace(record, **changes)
 
 
 class Plane:

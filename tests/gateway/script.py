@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from xrouter.core.call import Attempt, Call, Caller, Scope
-from xrouter.core.chat import Answer, AnswerMessage, ChatRequest, Choice, Event
+from xrouter.core.chat import Answer, AnswerMessage, ChatRequest, Choice, Event, Usage
 from xrouter.core.clock import SystemClock
 from xrouter.core.deployment import Deployment, Timeouts
 from xrouter.core.ids import ulid
@@ -61,7 +61,7 @@ class Books:
     counted: list[Attempt] = field(default_factory=list)
     first: list[float] = field(default_factory=list)
 
-    def intend(self, attempt: Attempt) -> None:
+    def intend(self, attempt: Attempt, expected: Usage, expected_cost_micro: int) -> None:
         self.intents.append(attempt)
 
     def settle(self, attempt: Attempt) -> None:
@@ -90,6 +90,9 @@ class Slots:
 
     @asynccontextmanager
     async def hold(self, name: str, limit: int, deadline: float) -> AsyncIterator[None]:
+        if not limit:
+            yield
+            return
         semaphore = self.held.setdefault(name, asyncio.Semaphore(limit))
         async with asyncio.timeout_at(deadline):
             await semaphore.acquire()

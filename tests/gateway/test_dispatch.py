@@ -23,7 +23,7 @@ from xrouter.core.errors import (
     ProviderUnavailable,
     UpstreamError,
 )
-from xrouter.gateway import pipeline
+from xrouter.gateway import catalog, pipeline
 
 GOOD: list[Event] = [Start(), Delta("hel"), Delta("lo"), Finish("stop"), Usage(7, 2)]
 
@@ -280,11 +280,54 @@ async def test_a_whole_answer_is_one_event() -> None:
     assert place.books.ends[1].usage.estimated
 
 
-async def test_what_a_vendor_cannot_express_is_the_clients_error_and_no_attempt() -> None:
-    place = world(a=Script([Invalid("no images", param="messages[0].content")], sends=False), b=Script(GOOD))
-    with pytest.raises(Invalid):
+NO_IMAGES = Invalid("no images", param="messages[0].content")
+NO_CHOICES = Invalid("one choice", param="n")
+
+
+async def test_what_one_vendor_cannot_express_another_may_serve_and_it_was_no_attempt() -> None:
+    place, one = world(a=Script([NO_IMAGES], sends=False), b=Script(GOOD)), call(timeout_s=0.9)
+    assert await collect(one, place) == GOOD
+    assert one.attempts == place.books.ends == place.books.counted
+    assert [(attempt.deployment.id, attempt.number) for attempt in one.attempts] == [("b/m", 1)]
+
+
+async def test_what_no_vendor_can_express_is_the_clients_error() -> None:
+    place, one = world(a=Script([NO_IMAGES], sends=False), b=Script([NO_CHOICES], sends=False)), call()
+    with pytest.raises(Invalid) as caught:
+        await collect(one, place)
+    assert caught.value is NO_IMAGES, "the words of the model that was asked for first"
+    assert one.attempts == place.books.ends == place.books.counted == []
+
+
+async def test_a_request_that_only_a_broken_vendor_can_express_fails_with_that_vendors_error() -> None:
+    place = world(a=Script([NO_IMAGES], sends=False), b=Script([down(500)]))
+    with pytest.raises(ProviderUnavailable) as caught:
         await collect(call(), place)
-    assert not place.books.ends
+    assert [told["provider"] for told in caught.value.metadata["attempts"]] == ["b", "b"]
+
+
+async def test_an_attempt_that_never_began_is_counted_nowhere() -> None:
+    place = world(a=Script([inf]), max_concurrency=1, timeouts=Timeouts(first_s=60))
+    busy, queued = call(), call()
+    tasks = [asyncio.create_task(collect(busy, place))]
+    while not place.slots.now:
+        await asyncio.sleep(0.001)
+    tasks.append(asyncio.create_task(collect(queued, place)))
+    while not queued.attempts:
+        await asyncio.sleep(0.001)
+    for task in reversed(tasks):
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    assert queued.attempts == []
+    assert place.books.ends == place.books.counted == busy.attempts
+
+
+async def test_after_content_nothing_is_repeated_not_even_what_failed_before() -> None:
+    first = Script([down(503)], GOOD)  # type: ignore[arg-type]
+    place = world(a=first, b=Script([Delta("x"), down(None)]))
+    with pytest.raises(ProviderUnavailable):
+        await collect(call(), place)
+    assert len(first.calls) == 1
 
 
 async def test_a_model_named_twice_is_tried_as_one() -> None:
@@ -300,3 +343,20 @@ async def test_a_model_named_twice_is_tried_as_one() -> None:
 async def test_a_silent_vendor_leaves_time_for_the_next() -> None:
     place = world(a=Script([inf]), b=Script([answer("hi")]), timeouts=Timeouts(total_s=2.2))
     assert await collect(call(stream=False), place) == [answer("hi")]
+
+
+async def test_a_deployment_that_an_alias_names_twice_is_tried_as_one() -> None:
+    place = world(a=Script([down(501)]))
+    (deployment,) = place.gateway.catalog.served["a/m"]
+    place.gateway = dataclasses.replace(place.gateway, catalog=catalog.build([deployment] * 2, {"it": ["a/m", "a/m"]}))
+    for model in ("a/m", "it"):
+        with pytest.raises(ProviderUnavailable):
+            await collect(one := call(model), place)
+        assert len(one.attempts) == 1
+
+
+@pytest.mark.parametrize(("aliases", "why"), [({"it": []}, "no model"), ({"a/m": ["b/m"]}, "own id")])
+def test_a_catalog_refuses_an_alias_that_cannot_be_meant(aliases: dict[str, list[str]], why: str) -> None:
+    served = world(a=Script([]), b=Script([])).gateway.catalog.served
+    with pytest.raises(ValueError, match=why):
+        catalog.build([*served["a/m"], *served["b/m"]], aliases)

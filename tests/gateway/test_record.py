@@ -12,11 +12,11 @@ from xrouter.gateway import meter, record, route
 
 def test_the_intent_carries_the_estimated_prompt_and_leaves_no_trace_of_it() -> None:
     place, one = world(a=Script([])), call("a/m")
-    seen: list[tuple[Usage | None, int]] = []
+    seen: list[tuple[Usage, int]] = []
 
     class Journal:
-        def intend(self, attempt: Attempt) -> None:
-            seen.append((attempt.usage, attempt.cost_micro))
+        def intend(self, attempt: Attempt, expected: Usage, expected_cost_micro: int) -> None:
+            seen.append((expected, expected_cost_micro))
 
         def settle(self, attempt: Attempt) -> None: ...
 

@@ -44,6 +44,7 @@ from xrouter.core.errors import (
     ProviderUnavailable,
     UpstreamError,
 )
+from xrouter.gateway.retry import judge
 from xrouter.providers import kinds
 from xrouter.providers.openai_compatible import row_names
 from xrouter.transport import BrokenOff, CannotConnect
@@ -245,6 +246,7 @@ async def test_statuses_become_errors(kind: str, status: int, expected: type, st
         (CannotConnect("refused", "refused"), ProviderUnavailable),
         (CannotConnect("tls", "bad certificate"), ProviderUnavailable),
         (CannotConnect("timeout", "3 s"), ProviderTimeout),
+        (CannotConnect("forbidden_address", "private"), ProviderUnavailable),
         (BrokenOff("reset", "reset"), ProviderUnavailable),
         (BrokenOff("protocol", "what"), ProviderUnavailable),
     ],
@@ -256,6 +258,8 @@ async def test_broken_connections_become_errors(kind: str, broken: Any, expected
     with pytest.raises(expected) as caught:
         await collect(provider, request, attempt)
     assert caught.value.__cause__ is broken
+    again = judge(caught.value, Phase.CONNECTING, 1).same
+    assert again is (broken.reason != "forbidden_address"), "the same rules would refuse the address again"
     # Nothing is in the books before a byte could leave, and it is afterwards.
     assert marks == (["intent"] if isinstance(broken, BrokenOff) else [])
     assert attempt.phase is (Phase.SENT if isinstance(broken, BrokenOff) else Phase.CONNECTING)
@@ -316,7 +320,10 @@ async def test_cancelling_the_reader_cuts_the_connection(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", kinds())
-async def test_a_finished_stream_is_read_to_its_end_so_that_the_connection_serves_again(kind: str) -> None:
+async def test_a_finished_stream_is_read_to_its_end_so_that_the_connection_serves_again(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("xrouter.providers._http._DRAIN_S", 30.0)  # this machine may stall
     path = folders(kind)[-1] / "text.sse"
     provider, transport = connect(kind, stream_of(kind, [recorded(path), b"\n", b"\n"]))
     await collect(provider, chat_request())

@@ -99,6 +99,21 @@ async def test_stream_bytes(vendors: Any) -> None:
     assert (done, rest) == ("data: [DONE]", "")
 
 
+@pytest.mark.parametrize(
+    "system",
+    ["Ответь одним объектом JSON: без пояснений.", "You are kind. Reply with a JSON object.", "Верни JSON-объект"],
+)
+async def test_a_json_object_asked_for_in_words(chat: gigachat.GigaChat, system: str) -> None:
+    async def said(words: str, text: str) -> str:
+        messages = [{"role": "system", "content": words}, {"role": "user", "content": text}]
+        return str((await chat.achat({"model": MODEL, "messages": messages})).choices[0].message.content)
+
+    assert isinstance(json.loads(await said(system, "Кто ты?")), dict)
+    assert await said(system, "echo: [1]") == "[1]"
+    with pytest.raises(ValueError, match="Expecting value"):
+        json.loads(await said("Расскажи о JSON", "Кто ты?"))
+
+
 async def test_update_interval_makes_bigger_pieces(chat: gigachat.GigaChat) -> None:
     plain = [chunk async for chunk in chat.astream(ask("say 90 words"))]
     merged = [chunk async for chunk in chat.astream(ask("say 90 words", update_interval=1))]

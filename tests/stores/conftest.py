@@ -17,7 +17,7 @@ from sqlalchemy import Connection, create_engine, make_url, select, text
 from sqlalchemy.util.concurrency import greenlet_spawn
 
 from xrouter.core.call import Attempt, Call, Caller
-from xrouter.core.chat import ChatRequest
+from xrouter.core.chat import ChatRequest, Usage
 from xrouter.core.clock import ManualClock
 from xrouter.core.deployment import Deployment
 from xrouter.core.ids import ulid
@@ -118,7 +118,7 @@ def make_attempt() -> AttemptFactory:
             number=1,
             began=1.0,
             started_at=1.5,
-            journal_intent=journal.intend,
+            journal_intent=lambda attempt: journal.intend(attempt, attempt.usage or Usage(0, 0), attempt.cost_micro),
         )
         for name, value in changes.items():
             setattr(attempt, name, value)

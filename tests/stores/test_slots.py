@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from xrouter.settings import Config, ConfigError, parse_config
 from xrouter.stores.slots import HostSlots
 
 _HOLDER = str(Path(__file__).parent / "programs" / "slot_holder.py")
@@ -123,8 +124,21 @@ async def test_a_smaller_limit_holds_for_new_callers(slots: HostSlots) -> None:
         with pytest.raises(TimeoutError):
             async with slots.hold("vendor", 1, _in(0.01)):
                 pass
+
+
+async def test_a_limit_above_what_a_host_can_share_is_refused_before_anybody_calls(slots: HostSlots) -> None:
+    def config(limit: int) -> Config:
+        vendor = {"kind": "gigachat", "api_key": "k", "models": ["GigaChat-2"], "max_concurrency": limit}
+        return parse_config({"providers": {"vendor": vendor}}, "xrouter.yaml")
+
+    most = config(1_024).providers["vendor"].max_concurrency
+    assert most is not None
+    async with slots.hold("vendor", most, _in(1)):
+        pass
     with pytest.raises(ValueError, match="1024"):
-        slots.hold("vendor", 5_000, _in(1))
+        slots.hold("vendor", most + 1, _in(1))
+    with pytest.raises(ConfigError, match=r"providers\.vendor\.max_concurrency: .* less than or equal to 1024"):
+        config(most + 1)
 
 
 async def test_processes_share_the_limit_and_take_turns(slots: HostSlots, neighbour: HostSlots) -> None:

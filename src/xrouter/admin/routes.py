@@ -19,6 +19,7 @@ from xrouter.admin.schemas import (
     attempt_row,
     key_fields,
 )
+from xrouter.core.api_key import LAST_EXPIRY
 from xrouter.core.call import Caller, Scope, State
 from xrouter.core.clock import Clock
 from xrouter.core.errors import Forbidden, Invalid, NotFound
@@ -26,7 +27,6 @@ from xrouter.core.ports import AttemptLog, KeyAdmin
 from xrouter.core.records import AttemptFilter
 
 _DAY_S = 86_400.0
-_LAST_SECOND = 253_402_300_799.0  # 9999-12-31T23:59:59Z, the last time that RFC 3339 can write
 
 _KeyId = Annotated[str, Path(max_length=64, pattern=r"^[A-Za-z0-9._-]+$")]
 
@@ -145,7 +145,7 @@ def _expiry(wanted: NewKeyInput, now: float) -> float | None:
         if wanted.expires_at is not None:
             raise Invalid("Give 'expires_at' or 'expires_in_days', not both.", param="expires_in_days")
         return now + wanted.expires_in_days * _DAY_S
-    if wanted.expires_at is not None and not now < wanted.expires_at <= _LAST_SECOND:
+    if wanted.expires_at is not None and not now < wanted.expires_at <= LAST_EXPIRY:
         raise Invalid("'expires_at' must be in the future.", param="expires_at")
     return wanted.expires_at
 

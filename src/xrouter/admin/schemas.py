@@ -8,13 +8,12 @@ from fastapi import Response
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, WithJsonSchema
 
 from xrouter.admin.times import Time, written
+from xrouter.core.api_key import MAX_DAYS, MAX_NAME_LENGTH, NAME_PATTERN
 from xrouter.core.call import Phase, Scope, State
 from xrouter.core.money import rub_text
 from xrouter.core.records import AttemptRecord, KeyRecord
 
-_NO_CONTROLS = r"^[^\x00-\x1f\x7f]+$"
-
-Text = Annotated[str, StringConstraints(min_length=1, max_length=512, pattern=_NO_CONTROLS)]
+Text = Annotated[str, StringConstraints(min_length=1, max_length=512, pattern=NAME_PATTERN)]
 Roubles = Annotated[Decimal, WithJsonSchema({"type": "number", "description": "Exact decimal, roubles."})]
 Timestamp = Annotated[str, WithJsonSchema({"type": "string", "format": "date-time"})]
 Item = TypeVar("Item")
@@ -33,13 +32,14 @@ class _Input(BaseModel):
 
 class NewKeyInput(_Input):
     name: Annotated[
-        str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100, pattern=_NO_CONTROLS)
+        str,
+        StringConstraints(strip_whitespace=True, min_length=1, max_length=MAX_NAME_LENGTH, pattern=NAME_PATTERN),
     ] = Field(description="For people: whose key it is.")
     scopes: list[Scope] = Field(
         [Scope.MODELS], min_length=1, max_length=len(Scope), description="`admin` includes the others."
     )
     expires_at: Time | None = None
-    expires_in_days: float | None = Field(None, gt=0, le=36_500, allow_inf_nan=False, strict=True)
+    expires_in_days: float | None = Field(None, gt=0, le=MAX_DAYS, allow_inf_nan=False, strict=True)
 
 
 class PageQuery(_Input):

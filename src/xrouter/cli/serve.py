@@ -1,12 +1,13 @@
 """`xrouter serve`: the gateway for real upstreams."""
 
+import asyncio
 import sys
 from typing import Annotated
 
 import typer
 import uvloop
 
-from xrouter.app import open_app
+from xrouter.app import open_app, open_keys
 from xrouter.settings import Config, ConfigError, Settings, load_config, load_settings, unknown_variables
 from xrouter.supervisor.books import keep_books
 from xrouter.supervisor.serve import Announce, serve_one
@@ -28,9 +29,15 @@ def serve(
         raise ConfigError(
             "no providers: set XROUTER_CONFIG to your xrouter.yaml (README, 'Real providers'), or try `xrouter demo`"
         )
-    raise typer.Exit(
-        run(settings, load_config(settings.config), lambda url: typer.echo(f"XRouter is running on {url}"))
-    )
+    config = load_config(settings.config)
+    if not asyncio.run(_has_keys(settings)):
+        typer.echo("xrouter: no keys yet: `xrouter keys create NAME`", err=True)
+    raise typer.Exit(run(settings, config, lambda url: typer.echo(f"XRouter is running on {url}")))
+
+
+async def _has_keys(settings: Settings) -> bool:
+    async with open_keys(settings) as keys:
+        return bool((await keys.page(None, 1)).items)
 
 
 def run(settings: Settings, config: Config, announce: Announce) -> int:

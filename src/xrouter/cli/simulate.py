@@ -9,7 +9,7 @@ from xrouter.simulators import server
 
 def simulate(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port; 0 takes a free one.")] = 8090,
+    port: Annotated[int, typer.Option(help="Port; 0 takes a free one.", min=0, max=65535)] = 8090,
     seed: Annotated[int, typer.Option(help="The same seed gives the same answers.")] = 1,
     pace_ms: Annotated[float, typer.Option(help="Pause between two pieces of a stream.")] = 20.0,
 ) -> None:

@@ -5,7 +5,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Protocol, runtime_checkable
 
 from xrouter.core.call import Attempt, Call, Caller, Scope
-from xrouter.core.chat import ChatRequest, Event
+from xrouter.core.chat import ChatRequest, Event, Usage
 from xrouter.core.records import AttemptFilter, AttemptRecord, KeyRecord, NewKey, Page
 
 
@@ -41,7 +41,9 @@ class KeyAdmin(Protocol):
 
     async def create(
         self, *, name: str, scopes: frozenset[Scope], created_by: str, expires_at: float | None = None
-    ) -> NewKey: ...
+    ) -> NewKey:
+        """Raises ValueError for a name or an end that no key may have (`core.api_key.check_new`)."""
+        ...
 
     async def get(self, key_id: str) -> KeyRecord | None: ...
 
@@ -70,12 +72,13 @@ class Journal(Protocol):
     """The local crash-safe record of attempts. Both calls are synchronous, survive kill -9 of this process
     once they return, and never raise into the pipeline's `finally`."""
 
-    def intend(self, attempt: Attempt) -> None:
-        """The attempt's first byte is about to leave. Raises `Overloaded` when nothing can be written."""
+    def intend(self, attempt: Attempt, expected: Usage, expected_cost_micro: int) -> None:
+        """The attempt's first byte is about to leave. `expected` and its cost in micro-roubles are what the books
+        will say should this process die before the outcome. Raises `Overloaded` when nothing can be written."""
         ...
 
     def settle(self, attempt: Attempt) -> None:
-        """The attempt has ended; its fields are final."""
+        """The attempt has ended; its fields are final. Called only for what was an attempt (`gateway/record.py`)."""
         ...
 
 
@@ -83,8 +86,8 @@ class Slots(Protocol):
     """Concurrency that is shared by every worker of this host."""
 
     def hold(self, name: str, limit: int, deadline: float) -> AbstractAsyncContextManager[None]:
-        """Hold one of `limit` slots called `name`; waits in turn until the monotonic `deadline`, then raises
-        TimeoutError. A process that dies gives its slots back."""
+        """Hold one of `limit` slots called `name`, 0 for any number; waits in turn until the monotonic `deadline`,
+        then raises TimeoutError. A process that dies gives its slots back."""
         ...
 
 

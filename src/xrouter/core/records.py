@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from msgspec import Struct
+
 from xrouter.core.call import Scope, State
 from xrouter.core.secret import Secret
 
@@ -30,9 +32,11 @@ class NewKey:
     text: Secret
 
 
-@dataclass(frozen=True, slots=True)
-class AttemptRecord:
+class AttemptRecord(Struct, frozen=True):
     """One row of the books: one upstream call. The field names are the API's names.
+
+    The journal holds these fields by their places, and the books have them as columns. A new field therefore goes
+    last and has a default: what an older release has written must be read, and a running one reads what we write.
 
     `id` is the attempt's ULID (also sent upstream as `x-request-id`); `call_id` the public `chatcmpl-` id,
     `request_id` our own `x-request-id`, `client_request_id` the client's. `model` is what the client asked

@@ -58,11 +58,7 @@ class Exchange:
 
     def credential(self) -> str | None:
         """The API key from `Authorization: Bearer`, `x-api-key` or `api-key`; never from the URL."""
-        authorization = self.header(b"authorization")
-        if authorization is not None:
-            kind, _, key = authorization.partition(" ")
-            return key.strip() if kind.lower() == "bearer" else None
-        return self.header(b"x-api-key") or self.header(b"api-key")
+        return credential(self.header(b"authorization"), self.header(b"x-api-key"), self.header(b"api-key"))
 
     async def answer(self, status: int, headers: Headers, body: bytes) -> None:
         """A whole answer. `content-length` and `x-request-id` are added."""
@@ -115,6 +111,16 @@ class Exchange:
         be silent; None for a whole answer."""
         self._watch = ClientWatch(self, ping_s)
         return self._watch
+
+
+def credential(authorization: str | None, x_api_key: str | None, api_key: str | None) -> str | None:
+    """The API key out of the headers that may hold one; a Bearer wins. An `Authorization` of another kind is not
+    for us: a proxy in front may ask for a password of its own."""
+    if authorization is not None:
+        kind, _, key = authorization.partition(" ")
+        if kind.lower() == "bearer":
+            return key.strip()
+    return x_api_key or api_key
 
 
 class ClientLeft(Exception):

@@ -68,17 +68,26 @@ def build(
     *,
     simulated: bool = False,
 ) -> Catalog:
-    """A catalog from deployments and aliases. An alias whose targets or a default that nobody serves raises
-    ValueError; several deployments with one id serve it in their order."""
+    """A catalog from deployments and aliases. An alias without targets, with one that nobody serves or with the name
+    of a model, and a default that nobody serves raise ValueError. Several deployments with one id serve it in their
+    order; a deployment that is named twice is tried as one."""
     served: dict[str, tuple[Deployment, ...]] = {}
     for deployment in deployments:
-        served[deployment.id] = (*served.get(deployment.id, ()), deployment)
+        served[deployment.id] = _each_once((*served.get(deployment.id, ()), deployment))
     plain = dict(served)
     for alias, targets in aliases.items():
+        if alias in plain:
+            raise ValueError(f"alias {alias!r} is a model's own id; an alias needs a name of its own")
         missing = [target for target in targets if target not in plain]
         if missing:
             raise ValueError(f"alias {alias!r} names {missing[0]!r}, which no provider serves")
-        served[alias] = tuple(deployment for target in targets for deployment in plain[target])
+        served[alias] = _each_once(deployment for target in targets for deployment in plain[target])
+        if not served[alias]:
+            raise ValueError(f"alias {alias!r} names no model")
     if default_model is not None and default_model not in served:
         raise ValueError(f"the default model {default_model!r} is not served; known: {', '.join(sorted(served))}")
     return Catalog(served, default_model, simulated)
+
+
+def _each_once(deployments: Iterable[Deployment]) -> tuple[Deployment, ...]:
+    return tuple(dict.fromkeys(deployments))

@@ -7,13 +7,13 @@ there can still be replaced without the client noticing.
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing, asynccontextmanager
-from typing import Any
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from types import TracebackType
 
 from xrouter.core.call import Attempt, Call, Phase
 from xrouter.core.chat import Answer, Delta, Event, Finish, Reasoning, Refusal, ToolDelta, Usage, is_content
-from xrouter.core.errors import ProviderRateLimited, ProviderTimeout, ProviderUnavailable, UpstreamError
+from xrouter.core.errors import Invalid, ProviderRateLimited, ProviderTimeout, ProviderUnavailable, UpstreamError
 from xrouter.gateway import record, retry
 from xrouter.gateway.gateway import Gateway
 from xrouter.gateway.route import Candidate
@@ -33,22 +33,30 @@ async def send(call: Call, plan: tuple[Candidate, ...], gateway: Gateway) -> Asy
     """The events of the first candidate that answers.
 
     Raises the last attempt's `UpstreamError` when none did; its metadata lists all attempts. After content
-    was shown an error is final.
+    was shown an error is final. Where no adapter could put the request into its vendor's terms there was no
+    attempt, and the first one's `Invalid` is raised.
     """
     tries: dict[Candidate, int] = {}
     due: dict[Candidate, float] = {}
-    candidate = plan[0]
-    while True:
+    refusal: Invalid | None = None
+    failure: UpstreamError | None = None
+    candidate: Candidate | None = plan[0]
+    while candidate is not None:
         tries[candidate] = tries.get(candidate, 0) + 1
         attempt = record.begin(call, candidate, gateway)
         ending: BaseException | None = None
         try:
             has_spare = len(call.attempts) < retry.MAX_ATTEMPTS and any(one not in tries for one in plan)
-            async with _slot(attempt, gateway), aclosing(_one(attempt, gateway, has_spare)) as events:
+            async with _Slot(attempt, gateway), aclosing(_one(attempt, gateway, has_spare)) as events:
                 async for event in events:
                     yield event
         except UpstreamError as error:
             ending = failure = error
+            verdict = retry.judge(error, attempt.phase, tries[candidate])
+        except Invalid as error:
+            ending = error
+            refusal = refusal or error
+            verdict = retry.judge(error, attempt.phase, tries[candidate])
         except BaseException as error:
             ending = error
             raise
@@ -56,28 +64,29 @@ async def send(call: Call, plan: tuple[Candidate, ...], gateway: Gateway) -> Asy
             return
         finally:
             record.end(attempt, ending, gateway)
-        verdict = retry.judge(failure, attempt.phase, tries[candidate])
         due.pop(candidate, None)
         if verdict.same:
             due[candidate] = gateway.clock.monotonic() + verdict.wait_s
-        following = await _next(call, plan if verdict.other else (), tries, due, gateway)
-        if following is None:
-            failure.metadata["attempts"] = [_account(one) for one in call.attempts]
-            raise failure
-        candidate = following
+        candidate = await _next(call, plan if verdict.other else (candidate,), tries, due, gateway)
+    if failure is None:
+        assert refusal is not None, "the loop ends by an answer or an error"
+        raise refusal
+    failure.metadata["attempts"] = [_account(one) for one in call.attempts]
+    raise failure
 
 
 async def _next(
     call: Call, plan: tuple[Candidate, ...], tries: dict[Candidate, int], due: dict[Candidate, float], gateway: Gateway
 ) -> Candidate | None:
-    """The next candidate: an untried one at once, else the repeatable one that is due first, after its wait."""
+    """The next candidate out of `plan`: an untried one at once, else the repeatable one that is due first, after
+    its wait. As long as there was no attempt, there is no lack of time either: nothing has been waited for."""
     remaining_s = call.deadline - gateway.clock.monotonic()
-    if len(call.attempts) >= retry.MAX_ATTEMPTS or remaining_s < MIN_REMAINING_S:
+    if len(call.attempts) >= retry.MAX_ATTEMPTS or (call.attempts and remaining_s < MIN_REMAINING_S):
         return None
     for candidate in plan:
         if candidate not in tries:
             return candidate
-    repeatable = {one: at for one, at in due.items() if tries[one] < retry.MAX_PER_DEPLOYMENT}
+    repeatable = {one: at for one, at in due.items() if one in plan and tries[one] < retry.MAX_PER_DEPLOYMENT}
     if not repeatable:
         return None
     candidate = min(repeatable, key=repeatable.__getitem__)
@@ -88,43 +97,36 @@ async def _next(
     return candidate
 
 
-@asynccontextmanager
-async def _limited(attempt: Attempt, gateway: Gateway) -> AsyncIterator[None]:
-    """Holds one of the vendor's slots; waits for it until the call's deadline."""
-    deployment = attempt.deployment
-    slot = gateway.slots.hold(deployment.credential, deployment.max_concurrency, attempt.call.deadline)
-    try:
-        await slot.__aenter__()
-    except TimeoutError:
-        raise ProviderRateLimited(
-            f"{deployment.provider} serves {deployment.max_concurrency} calls at once for this account, and none "
-            "of them ended before this call's deadline. Try again, or add an account or a fallback model.",
-            provider=deployment.provider,
-            code="provider_busy",
-            retry_after_s=1.0,
-        ) from None
-    attempt.began = gateway.clock.monotonic()
-    try:
-        yield
-    finally:
-        await slot.__aexit__(None, None, None)
+class _Slot:
+    """Holds one of the vendor's slots, which may be without limit; waits for it until the call's deadline. The
+    attempt begins when it is held."""
 
+    __slots__ = ("_attempt", "_clock", "_hold")
 
-class _Free:
-    """No limit: nothing to hold."""
+    def __init__(self, attempt: Attempt, gateway: Gateway) -> None:
+        deployment = attempt.deployment
+        self._attempt = attempt
+        self._clock = gateway.clock
+        self._hold = gateway.slots.hold(deployment.credential, deployment.max_concurrency, attempt.call.deadline)
 
     async def __aenter__(self) -> None:
-        return None
+        try:
+            await self._hold.__aenter__()
+        except TimeoutError:
+            deployment = self._attempt.deployment
+            raise ProviderRateLimited(
+                f"{deployment.provider} serves {deployment.max_concurrency} calls at once for this account, and none "
+                "of them ended before this call's deadline. Try again, or add an account or a fallback model.",
+                provider=deployment.provider,
+                code="provider_busy",
+                retry_after_s=1.0,
+            ) from None
+        self._attempt.began = self._clock.monotonic()
 
-    async def __aexit__(self, *error: object) -> None:
-        return None
-
-
-_FREE = _Free()
-
-
-def _slot(attempt: Attempt, gateway: Gateway) -> Any:
-    return _limited(attempt, gateway) if attempt.deployment.max_concurrency else _FREE
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._hold.__aexit__(kind, error, trace)
 
 
 async def _one(attempt: Attempt, gateway: Gateway, has_spare: bool) -> AsyncGenerator[Event, None]:

@@ -39,6 +39,11 @@ def _is_charged(attempt: Attempt) -> bool:
     return attempt.state is State.CANCELLED and attempt.phase is not Phase.CONNECTING
 
 
+def expected(request: ChatRequest) -> Usage:
+    """What a call is known to use before its first byte leaves: the estimated prompt."""
+    return Usage(input_tokens=prompt_tokens(request), output_tokens=0, estimated=True)
+
+
 def prompt_tokens(request: ChatRequest) -> int:
     """Estimated tokens of the messages and tools as they stand in the request."""
     fields = request.fields

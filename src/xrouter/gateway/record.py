@@ -3,7 +3,6 @@
 from functools import partial
 
 from xrouter.core.call import Attempt, Call, Phase, State
-from xrouter.core.chat import Usage
 from xrouter.core.errors import UpstreamError
 from xrouter.core.ports import Journal
 from xrouter.gateway import meter
@@ -28,22 +27,21 @@ def begin(call: Call, candidate: Candidate, gateway: Gateway) -> Attempt:
 
 
 def _intend(journal: Journal, attempt: Attempt) -> None:
-    """The intent carries what is known before the first byte: the estimated prompt and its cost. It is what the
-    books will say should this process die before the outcome."""
-    tokens = Usage(input_tokens=meter.prompt_tokens(attempt.call.request), output_tokens=0, estimated=True)
-    attempt.usage, attempt.cost_micro = tokens, meter.cost_micro(attempt.deployment.price, tokens)
-    try:
-        journal.intend(attempt)
-    finally:
-        attempt.usage, attempt.cost_micro = None, 0
+    """The intent carries what is known before the first byte: the estimated prompt and its cost."""
+    expected = meter.expected(attempt.call.request)
+    journal.intend(attempt, expected, meter.cost_micro(attempt.deployment.price, expected))
 
 
 def end(attempt: Attempt, error: BaseException | None, gateway: Gateway) -> None:
     """The attempt is over: with an answer, an error, or because the client left or the process ends.
 
     What never left this machine and was not the vendor's doing (the client left in the queue, the request
-    could not be expressed in the vendor's terms) is no attempt and leaves no row.
+    could not be expressed in the vendor's terms) was no attempt: it leaves no row and is counted nowhere. This is
+    the one place that says so.
     """
+    if attempt.phase is Phase.CONNECTING and not isinstance(error, UpstreamError):
+        attempt.call.attempts.remove(attempt)
+        return
     now = gateway.clock.monotonic()
     attempt.ended, attempt.ended_at = now, wall(attempt.call, now)
     if error is None:
@@ -54,8 +52,7 @@ def end(attempt: Attempt, error: BaseException | None, gateway: Gateway) -> None
     else:
         attempt.state, attempt.error = State.CANCELLED, attempt.call.cut_by
     meter.settle(attempt)
-    if attempt.journaled or (attempt.phase is Phase.CONNECTING and isinstance(error, UpstreamError)):
-        gateway.journal.settle(attempt)
+    gateway.journal.settle(attempt)
     gateway.telemetry.attempt_ended(attempt)
 
 

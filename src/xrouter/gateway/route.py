@@ -20,7 +20,7 @@ def plan(request: ChatRequest, catalog: Catalog) -> tuple[Candidate, ...]:
 
     Raises `NotFound` for an unknown model, in whichever of the two fields it stands.
     """
-    if not request.models:
+    if not request.models:  # the catalog holds each deployment of a model once
         return tuple(Candidate(request.model, deployment) for deployment in catalog.deployments(request.model))
     wanted = {request.model: "model"}
     for index, name in enumerate(request.models):

@@ -16,6 +16,8 @@ What they say
     `say 12 words` / `скажи 12 слов`        answers exactly so many words.
     otherwise                               some sentences in the language of the question.
     a JSON schema                           JSON that satisfies it.
+    GigaChat: a system message that asks    an object, as far as no `echo:` or `say` order says otherwise
+    for a JSON object in words              (this vendor has no mode for it).
     tools                                   when the last message is the user's and tools may be called, the
                                             tools whose names it mentions are called (in parallel where the
                                             form can), or else the first one. `echo:` and `say` orders are

@@ -24,7 +24,8 @@ class Question:
 
     `user_text` is the last user message. `results` are the tool results (name, content) after it, if the
     conversation ends with them. `call` is `none`, `auto`, `required` or the name of a tool. `json_schema` None
-    means plain text, True any JSON object. `given` are arguments that the caller has already decided.
+    means plain text, True any JSON object; `json_please`: the conversation only asks for an object in words, and
+    the user's `echo:` or `say` order is obeyed before that. `given` are arguments that the caller has already decided.
     """
 
     user_text: str
@@ -34,6 +35,7 @@ class Question:
     call: str = "none"
     parallel: bool = True
     json_schema: object = None
+    json_please: bool = False
     thinking: bool = False
     given: dict[str, Any] = field(default_factory=dict)
 
@@ -95,7 +97,7 @@ def _arguments(tool: Tool, rng: Random) -> dict[str, Any]:
 
 
 def _text(question: Question, rng: Random, order: str | None, *, russian: bool) -> str:
-    if question.json_schema is True:
+    if question.json_schema is True or (question.json_please and question.json_schema is None and order is None):
         return msgspec.json.encode({"answer": speech.passage(rng, russian=russian), "sure": True}).decode()
     if question.json_schema is not None:
         return msgspec.json.encode(schema_example.example(question.json_schema, rng)).decode()

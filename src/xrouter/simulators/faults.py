@@ -37,7 +37,7 @@ import msgspec
 
 MAX_RULES: Final = 1_000
 
-_PLAIN: Final = frozenset(
+PLAIN: Final = frozenset(
     [
         "html-502",
         "retry-after-seconds",
@@ -54,7 +54,7 @@ _PLAIN: Final = frozenset(
         "wrong-usage",
     ]
 )
-_NUMBERED: Final = frozenset(
+NUMBERED: Final = frozenset(
     ["status", "stall", "ping-stall", "reset", "eof", "chunked-cut", "clean-end", "broken-json", "error", "slow"]
 )
 _WITH_NUMBER = re.compile(r"([a-z-]+)-([0-9]{1,9})")
@@ -67,7 +67,7 @@ class Fault(NamedTuple):
     k: int = 0
 
     def __str__(self) -> str:
-        return f"{self.name}-{self.k}" if self.name in _NUMBERED else self.name
+        return f"{self.name}-{self.k}" if self.name in NUMBERED else self.name
 
 
 NONE: Final = Fault("")
@@ -75,10 +75,10 @@ NONE: Final = Fault("")
 
 def parse(text: str) -> Fault | None:
     """The fault of that name, or None if there is none."""
-    if text in _PLAIN:
+    if text in PLAIN:
         return Fault(text)
     found = _WITH_NUMBER.fullmatch(text)
-    if found is None or found[1] not in _NUMBERED:
+    if found is None or found[1] not in NUMBERED:
         return None
     fault = Fault(found[1], int(found[2]))
     return None if fault.name == "status" and not 400 <= fault.k <= 599 else fault

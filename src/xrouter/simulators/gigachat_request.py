@@ -1,5 +1,6 @@
 """What GigaChat's chat endpoint accepts (contract v1), and its words for what it does not."""
 
+import re
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -10,6 +11,7 @@ from xrouter.simulators.answers import Question, Tool
 from xrouter.simulators.desk import Refusal
 
 _ROLES: Final = ("system", "user", "assistant", "function")
+_JSON_PLEASE: Final = re.compile(r"\bобъект\w* JSON\b|\bJSON[- ]объект|\bJSON object\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,7 @@ def read(data: dict[str, Any], model: str) -> ChatRequest:
         call=call,
         parallel=False,
         json_schema=_schema(data.get("response_format")),
+        json_please=messages[0]["role"] == "system" and bool(_JSON_PLEASE.search(messages[0]["content"])),
         thinking=_effort(data.get("reasoning_effort")),
         given=given,
     )

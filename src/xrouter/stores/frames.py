@@ -11,45 +11,21 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from xrouter.core.call import State
+from xrouter.core.records import AttemptRecord
 
 _HEADER: Final = struct.Struct("<2sHI")
 _MARKER: Final = b"XR"
 LARGEST_FRAME: Final = _HEADER.size + 0xFFFF
+LARGEST_INT: Final = 2**63 - 1
+"""Both databases end at 64 bits, as does MessagePack."""
 
 
-class Entry(msgspec.Struct, array_like=True, gc=False):
-    """An attempt as the journal holds it: the fields of `core.records.AttemptRecord`, in its order."""
+class Entry(AttemptRecord, array_like=True, frozen=True, gc=False):
+    """An attempt as the journal holds it: an array without names, so a field is known by its place.
 
-    id: str
-    call_id: str
-    request_id: str
-    client_request_id: str | None
-    key_id: str
-    number: int
-    model: str
-    deployment: str
-    provider: str
-    upstream_model: str
-    dialect: str
-    streamed: bool
-    owner: str
-    state: State
-    phase: str
-    started_at: float
-    first_content_at: float | None
-    ended_at: float | None
-    upstream_status: int | None
-    upstream_request_id: str | None
-    input_tokens: int
-    output_tokens: int
-    cached_tokens: int
-    reasoning_tokens: int
-    estimated: bool
-    cost_micro: int
-    unpriced: bool
-    finish_reason: str | None
-    error: str | None
+    A new field goes last and has a default. Then a record of an older release, which ends before it, gets the
+    default, and an older release passes over what it does not know: both happen while an upgrade rolls.
+    """
 
 
 class Damage(NamedTuple):
@@ -104,6 +80,19 @@ def read_frames(data: bytes, limit: int) -> Read:
             entry, at = found
             entries.append(entry)
     return Read(entries, at, damage, tail=False)
+
+
+def is_unfinished(tail: bytes) -> bool:
+    """Does `tail` stop before the frame that it begins would end?"""
+    if len(tail) < _HEADER.size:
+        return True
+    _, length, _ = _HEADER.unpack_from(tail)
+    return len(tail) < _HEADER.size + length
+
+
+def fitting_int(value: int) -> int:
+    """`value`, or what is nearest to it within 64 bits."""
+    return max(-LARGEST_INT, min(value, LARGEST_INT))
 
 
 def _frame_at(data: bytes, at: int) -> tuple[Entry, int] | None:

@@ -7,21 +7,22 @@ follows within 50 ms in a thread and covers loss of power. `flusher.py` reads th
 The process must not fork without exec while a journal is open: the child would inherit the lock.
 """
 
-import fcntl
 import logging
 import os
 import struct
 from collections import deque
-from errno import ENOSPC
+from errno import EAGAIN, ENOSPC
 from pathlib import Path
 from threading import Event, Lock, Thread
 from typing import Any, Final
 
 from xrouter.core.call import Attempt, Phase, State
+from xrouter.core.chat import Usage
 from xrouter.core.clock import Clock
 from xrouter.core.errors import Overloaded
 from xrouter.core.ids import ulid
-from xrouter.stores.frames import frame
+from xrouter.stores.files import sync_directory, try_lock
+from xrouter.stores.frames import fitting_int, frame
 
 _log = logging.getLogger(__name__)
 
@@ -35,7 +36,6 @@ _IDLE_SEGMENT_BYTES: Final = 64 * 1024
 _IDLE_SEGMENT_S: Final = 5.0
 _MOST_RETRIES: Final = 10_000
 _LONGEST_TEXT: Final = 512
-_LARGEST_INT: Final = 2**63 - 1
 _UNENCODABLE: Final = (ValueError, TypeError, OverflowError, struct.error)
 
 _OPEN, _SENT = State.OPEN.value, Phase.SENT.value
@@ -73,9 +73,9 @@ class FileJournal:
         """Outcomes that the file system has refused so far."""
         return len(self._retries)
 
-    def intend(self, attempt: Attempt) -> None:
+    def intend(self, attempt: Attempt, expected: Usage, expected_cost_micro: int) -> None:
         """Record that the attempt's first byte is about to leave. Raises `Overloaded` when that cannot be."""
-        record = self._frame(attempt, _OPEN, _SENT)
+        record = self._frame(attempt, _OPEN, _SENT, expected, expected_cost_micro)
         try:
             with self._guard:
                 self._append(record)
@@ -84,14 +84,9 @@ class FileJournal:
             raise Overloaded("The gateway cannot record calls at the moment.", retry_after_s=1.0) from error
 
     def settle(self, attempt: Attempt) -> None:
-        """Record the attempt's end. Never raises: an outcome that cannot be written waits in memory.
-
-        An attempt that was cancelled before its first byte leaves no record.
-        """
-        state = attempt.state
-        if not attempt.journaled and state is State.CANCELLED:
-            return
-        record = self._frame(attempt, State.INTERRUPTED.value if state is State.OPEN else state.value, attempt.phase)
+        """Record the attempt's end. Never raises: an outcome that cannot be written waits in memory."""
+        state = State.INTERRUPTED if attempt.state is State.OPEN else attempt.state
+        record = self._frame(attempt, state.value, attempt.phase, attempt.usage, attempt.cost_micro)
         try:
             with self._guard:
                 self._append(record)
@@ -114,8 +109,8 @@ class FileJournal:
         if self._retries:
             _log.error("%d outcomes are lost: the journal could not be written", len(self._retries))
 
-    def _frame(self, attempt: Attempt, state: str, phase: str) -> bytes:
-        call, deployment, usage = attempt.call, attempt.deployment, attempt.usage
+    def _frame(self, attempt: Attempt, state: str, phase: str, usage: Usage | None, cost_micro: int) -> bytes:
+        call, deployment = attempt.call, attempt.deployment
         fields = (
             attempt.id,
             call.id,
@@ -142,7 +137,7 @@ class FileJournal:
             usage.cached_tokens if usage is not None else 0,
             usage.reasoning_tokens if usage is not None else 0,
             usage.estimated if usage is not None else False,
-            attempt.cost_micro,
+            cost_micro,
             deployment.price is None,
             attempt.finish_reason,
             attempt.error,
@@ -227,7 +222,7 @@ class FileJournal:
             finished = self._begin_segment()
             os.fdatasync(finished)
             os.close(finished)
-            _sync_directory(self._directory)
+            sync_directory(self._directory)
         except OSError as error:
             _log.error("the journal cannot begin a new segment: %s", error.strerror)
 
@@ -256,7 +251,7 @@ def _fit(value: Any) -> Any:
     if isinstance(value, bool) or value is None:
         return value
     if isinstance(value, int):
-        return max(-_LARGEST_INT, min(value, _LARGEST_INT))
+        return fitting_int(value)
     if isinstance(value, float):
         return value
     return str(value)[:_LONGEST_TEXT].encode("utf-8", "replace").decode()
@@ -268,19 +263,12 @@ def _make_directory(directory: Path) -> int:
     hidden = directory.with_suffix(NEW_SUFFIX)
     hidden.mkdir(mode=0o700)
     lock_fd = os.open(hidden / LOCK_NAME, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-    fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    if not try_lock(lock_fd):  # nobody can know this directory yet
+        raise BlockingIOError(EAGAIN, os.strerror(EAGAIN), str(hidden))
     hidden.rename(directory)
-    _sync_directory(directory.parent)
+    sync_directory(directory.parent)
     return lock_fd
 
 
 def _create(path: Path) -> int:
     return os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, 0o600)
-
-
-def _sync_directory(directory: Path) -> None:
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

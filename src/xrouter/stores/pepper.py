@@ -7,6 +7,7 @@ from typing import Final
 
 from xrouter.core.ids import ulid
 from xrouter.core.secret import Secret
+from xrouter.stores.files import sync_directory
 
 _SHORTEST: Final = 32
 
@@ -55,8 +56,4 @@ def _create(path: Path) -> None:
         pass
     finally:
         fresh.unlink()
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    sync_directory(path.parent)

@@ -1,13 +1,13 @@
 """Reads the journals of one host: whose they are, who is alive, what is new in them."""
 
-import fcntl
 import logging
 import os
 import shutil
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from xrouter.stores.frames import LARGEST_FRAME, Entry, read_frames
+from xrouter.stores.files import try_lock
+from xrouter.stores.frames import LARGEST_FRAME, Entry, is_unfinished, read_frames
 from xrouter.stores.journal import LOCK_NAME, NEW_SUFFIX, SEGMENT_SUFFIX
 
 _log = logging.getLogger(__name__)
@@ -153,17 +153,3 @@ def owners_under(root: Path, known: dict[str, Owner], now: float) -> dict[str, O
         elif entry.name.endswith(NEW_SUFFIX) and now - entry.stat().st_mtime > _UNBORN_S:
             shutil.rmtree(entry.path, ignore_errors=True)
     return {name: known.get(name) or Owner(root / name) for name in sorted(names)}
-
-
-def is_unfinished(tail: bytes) -> bool:
-    """Does `tail` stop before the frame that it begins would end?"""
-    return len(tail) < 8 or len(tail) < 8 + int.from_bytes(tail[2:4], "little")
-
-
-def try_lock(fd: int) -> bool:
-    """Take an flock without waiting."""
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

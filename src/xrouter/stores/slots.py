@@ -14,9 +14,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final
 
+from xrouter.stores.files import try_lock
+
 _FIRST_POLL_S: Final = 0.005
 _LONGEST_POLL_S: Final = 0.02
-_MOST_SLOTS: Final = 1024
+_MOST_SLOTS: Final = 1024  # settings refuse more
 
 
 class HostSlots:
@@ -175,12 +177,7 @@ class _Slots:
 
     def _others_wait(self) -> bool:
         """Does another process hold the queue's lock too? Asked by trying to have it alone for an instant."""
-        try:
-            fcntl.flock(self._queue_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            alone = False
-        else:
-            alone = True
+        alone = try_lock(self._queue_fd)
         fcntl.flock(self._queue_fd, fcntl.LOCK_SH)
         return not alone
 
@@ -188,11 +185,7 @@ class _Slots:
         fd = self._fds.get(index)
         if fd is None:
             fd = self._fds[index] = self._open(str(index))
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
+        return try_lock(fd)
 
     def _open(self, suffix: str) -> int:
         return os.open(self._directory / f"{self._stem}.{suffix}", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)

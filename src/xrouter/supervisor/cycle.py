@@ -2,7 +2,7 @@
 
 Reading: a body that is there already (it came with its head) is handed over without a wait. Writing: uvicorn runs
 two regular expressions over each header and looks at its name five times; with the dozen headers of an answer that
-is 15 us. Here the head is built and checked in one piece. Everything else is left to uvicorn.
+is about 10 us more. Here the head is built and checked in one piece. Everything else is left to uvicorn.
 """
 
 from collections.abc import Awaitable, Generator, MutableMapping

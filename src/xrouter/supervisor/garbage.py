@@ -12,7 +12,7 @@ calls at once."""
 
 def settle() -> None:
     """Call inside the event loop, once everything is imported and opened: what lives now lives as long as the
-    process (modules, tables, routes: 300,000 objects) and is not looked through again.
+    process (modules, tables, routes) and is not looked through again.
 
     The loop's list of every asynchronous generator is for closing them when it ends; each of ours is closed by
     whoever iterates it, and the loop's other hook, which closes the forgotten ones, stays.

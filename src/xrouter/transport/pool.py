@@ -116,7 +116,7 @@ class Pool:
 
     async def _take_slot(self) -> None:
         # aiohttp's own limit cannot be told from a slow connect, so slots are counted here. asyncio.Semaphore does
-        # the same for ten times the time when nobody waits, which is nearly always.
+        # the same, but makes a coroutine and two generators also when nobody waits, which is nearly always.
         if self._free:
             self._free -= 1
             return

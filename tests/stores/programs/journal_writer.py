@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from xrouter.core.call import Attempt, Call, Caller, State
-from xrouter.core.chat import ChatRequest
+from xrouter.core.chat import ChatRequest, Usage
 from xrouter.core.clock import SystemClock
 from xrouter.core.deployment import Deployment
 from xrouter.stores.journal import FileJournal
@@ -31,7 +31,7 @@ def write_for_ever(pipe: int) -> None:
         )  # fmt: skip
         attempt = Attempt(
             call=call, deployment=deployment, model="fake/model", number=1, began=1, started_at=1,
-            journal_intent=journal.intend,
+            journal_intent=lambda attempt: journal.intend(attempt, Usage(0, 0), 0),
         )  # fmt: skip
         attempt.sending()
         os.write(pipe, f"I{attempt.id}\n".encode())

@@ -98,7 +98,7 @@ class Exchange:
 class Reply:
     """The exchange of one `post`: enter it, then read its body with `json` or `events`.
 
-    A class, because `asynccontextmanager` costs 3 us a call more.
+    A class, because `asynccontextmanager` costs 1.3 us a call more.
     """
 
     __slots__ = ("_attempt", "_exchange", "_request", "_response", "_sent")
