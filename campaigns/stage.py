@@ -18,6 +18,8 @@ from urllib.request import Request, urlopen
 import psutil
 import yaml
 
+from campaigns.leash import tie
+
 KEY = "sk-campaign-0123456789-abcdefghijklmnop"
 START_DEADLINE_S = 30.0
 
@@ -110,14 +112,19 @@ def simulators(directory: Path, pace_ms: float = 0.0, seed: int = 1) -> Iterator
         log.open("w") as errors,
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True) as process,
     ):
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        assert line, f"the simulators did not start:\n{log.read_text()}"
+        tie(process.pid)
         try:
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            assert line, f"the simulators did not start:\n{log.read_text()}"
             yield Simulators(line.split()[-1], process)
         finally:
             process.terminate()
-            process.wait(10)
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                raise
 
 
 def config_for(simulators_url: str, **more: Any) -> dict[str, Any]:
@@ -194,6 +201,7 @@ class Gateway:
                 stderr=log,
                 start_new_session=True,
             )
+        tie(self.process.pid)
         wait_until("the gateway's readiness", self.is_ready, log=self.log)
 
     def is_ready(self) -> bool:
@@ -241,8 +249,8 @@ def gateway(directory: Path, config: Mapping[str, Any], **more: Any) -> Iterator
     """A started gateway that is stopped at the end."""
     directory.mkdir(parents=True, exist_ok=True)
     found = Gateway(directory, config, **more)
-    found.start()
     try:
+        found.start()  # inside: one that never gets ready must not outlive us either
         yield found
     finally:
         if found.process is not None and found.process.poll() is None:

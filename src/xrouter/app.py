@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import structlog
+
 from xrouter import providers
 from xrouter.admin import health, routes
 from xrouter.core.call import Caller, Scope
@@ -24,11 +26,13 @@ from xrouter.dialects.exchange import JSON, Receive, Send, credential
 from xrouter.dialects.exchange import Scope as AsgiScope
 from xrouter.dialects.limits import Limits
 from xrouter.dialects.openai import problems
+from xrouter.edge.client_ip import client_of
 from xrouter.edge.validator import Edge
 from xrouter.gateway import catalog, pipeline
 from xrouter.gateway.catalog import Catalog
 from xrouter.gateway.gateway import Gateway
 from xrouter.settings import Config, ConfigError, ProviderSettings, Settings
+from xrouter.simulators import faults
 from xrouter.stores.flusher import Flusher
 from xrouter.stores.journal import FileJournal
 from xrouter.stores.pepper import PepperError, load_pepper
@@ -43,6 +47,8 @@ from xrouter.telemetry.observer import Observer
 from xrouter.telemetry.shared_dir import shared_dir
 from xrouter.transport import Transport
 from xrouter.transport.aiohttp_client import open_transport
+
+_log = structlog.get_logger()
 
 GAUGES_INTERVAL_S = 1.0
 """How often the journal's and the flusher's figures are copied into the metrics."""
@@ -108,6 +114,7 @@ class App:
         self._books = books
         self._flush = flush
         self._draining = False
+        self._trusted_proxies = settings.trusted_proxies
         self._tasks: list[asyncio.Task[None]] = []
         self._transports: list[Transport] = []
         self._journal = FileJournal(_journals(settings), clock)
@@ -136,7 +143,7 @@ class App:
             max_header_bytes=settings.max_header_bytes,
             max_body_bytes=settings.max_body_bytes,
             body_timeout_s=settings.body_timeout_s,
-            refuse=_refuse,
+            refuse=self._refuse,
         )
 
     @property
@@ -148,6 +155,7 @@ class App:
         """Begin what runs beside the requests."""
         beside = [self._books.keys.run(), self._gauges()]
         if self._flush:
+            self._metrics.workers_serving(1)  # alone; several are counted by their supervisor
             beside.append(self._books.flusher.run())
         self._tasks = [asyncio.create_task(work) for work in beside]
 
@@ -206,22 +214,31 @@ class App:
         else:
             await self._data_plane(scope, receive, send)
 
+    def _refuse(self, scope: AsgiScope, error: GatewayError) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
+        """What the edge tells a client that it does not let in."""
+        request_id = "req_" + ulid()
+        self._metrics.request_refused("edge", error.http_status, error.code)
+        _log.info(
+            "refused",
+            request_id=request_id,
+            method=scope["method"],
+            path=scope["path"][:200],
+            status=error.http_status,
+            code=error.code,
+            client=client_of(scope, self._trusted_proxies),
+        )
+        headers = [JSON, (b"x-request-id", request_id.encode()), *problems.headers(error)]
+        return error.http_status, headers, problems.body(error, request_id)
+
     async def _gauges(self) -> None:
         while True:
             await asyncio.sleep(GAUGES_INTERVAL_S)
-            journal, flusher = self._journal, self._books.flusher
+            journal = self._journal
             self._metrics.journal_stands(
                 waiting=journal.waiting, failed_writes=journal.failed_writes, dropped=journal.dropped
             )
             if self._flush:
-                self._metrics.flusher_stands(
-                    failing=flusher.failing,
-                    booked=flusher.booked,
-                    damaged=flusher.damaged,
-                    torn=flusher.torn,
-                    rejected=flusher.rejected,
-                    interrupted=flusher.interrupted,
-                )
+                self._metrics.flusher_stands(self._books.flusher)
 
 
 def _catalog(settings: Settings, config: Config, deployments: list[Deployment]) -> Catalog:
@@ -231,6 +248,7 @@ def _catalog(settings: Settings, config: Config, deployments: list[Deployment]) 
             config.aliases,
             settings.default_model or config.default_model,
             simulated=config.simulated,
+            fault_hint=faults.hint,
         )
     except ValueError as error:
         raise ConfigError(str(error)) from error
@@ -240,7 +258,9 @@ def _limits(settings: Settings) -> Limits:
     return Limits(
         max_body_bytes=settings.max_body_bytes,
         status_wait_s=settings.status_wait_s,
+        ping_s=settings.ping_s,
         max_in_flight=settings.max_in_flight,
+        trusted_proxies=settings.trusted_proxies,
     )
 
 
@@ -265,10 +285,3 @@ def _closing(send: Send) -> Send:
         await send(message)
 
     return closing
-
-
-def _refuse(scope: AsgiScope, error: GatewayError) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
-    """What the edge tells a client that it does not let in."""
-    request_id = "req_" + ulid()
-    headers = [JSON, (b"x-request-id", request_id.encode()), *problems.headers(error)]
-    return error.http_status, headers, problems.body(error, request_id)

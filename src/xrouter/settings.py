@@ -27,6 +27,7 @@ from pydantic import (
 from pydantic_core import CoreSchema, core_schema
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from xrouter.core.deployment import Timeouts
 from xrouter.core.secret import Secret
 
 
@@ -115,8 +116,9 @@ class Settings(BaseSettings):
     status_wait_s: float = Field(
         10.0,
         gt=0,
-        description="A stream waits this long for its first event before it sends 200, and pings this often.",
+        description="A stream waits this long for its first event, then it sends 200: a later failure is in band.",
     )
+    ping_s: float = Field(10.0, gt=0, description="A stream that is silent for this long sends a comment.")
     flush_interval_s: float = Field(0.2, gt=0, description="Pause between two moves from the journal to the database.")
     key_refresh_s: float = Field(1.0, gt=0, description="How often changed keys are read again from the database.")
     drain_delay_s: float = Field(
@@ -140,14 +142,17 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
 
 
+_USUAL = Timeouts()
+
+
 class TimeoutSettings(_Strict):
     """Limits of one provider, seconds. Unset ones keep their defaults."""
 
-    connect_s: float = Field(3.0, gt=0)
-    first_s: float = Field(30.0, gt=0)
-    idle_s: float = Field(30.0, gt=0)
-    total_s: float = Field(120.0, gt=0)
-    total_stream_s: float = Field(600.0, gt=0)
+    connect_s: float = Field(_USUAL.connect_s, gt=0)
+    first_s: float = Field(_USUAL.first_s, gt=0)
+    idle_s: float = Field(_USUAL.idle_s, gt=0)
+    total_s: float = Field(_USUAL.total_s, gt=0)
+    total_stream_s: float = Field(_USUAL.total_stream_s, gt=0)
 
 
 class PriceSettings(_Strict):
@@ -308,7 +313,7 @@ def load_config(path: Path) -> Config:
     except UnicodeDecodeError:
         raise ConfigError(f"{path}: is not UTF-8 text") from None
     try:
-        data = yaml.load(text, _UniqueKeys)  # noqa: S506 - a SafeLoader
+        data = yaml.load(text, _UniqueKeys)  # _UniqueKeys is a SafeLoader  # noqa: S506  # nosec B506
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: is not YAML: {error}") from None
     if not isinstance(data, dict):

@@ -161,7 +161,7 @@ async def test_a_generation_after_failover_tells_both_attempts_and_their_sum(pla
         "latency": 500,
         "generation_time": 1500,
         "finish_reason": "stop",
-        "native_finish_reason": "stop",
+        "native_finish_reason": None,
         "tokens_prompt": 7,
         "tokens_completion": 5,
         "native_tokens_prompt": 7,

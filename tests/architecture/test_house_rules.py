@@ -72,20 +72,56 @@ SQL = frozenset({"text", "execute", "executemany", "exec_driver_sql", "executesc
 def built_sql(tree: ast.Module) -> Iterator[ast.expr]:
     """SQL is never put together from pieces of text: an f-string in `text()` is how injections begin.
 
-    Constants of the module may stand in one: `PRAGMA` takes no parameters.
+    Constants of the module may stand in one: `PRAGMA` takes no parameters. A statement with a name is followed to
+    whatever the module assigns to that name, in any function: one may make the text and another run it.
     """
+    assigned = assigned_values(tree)
+    glued: dict[int, ast.expr] = {}  # by identity: two calls may run one statement
     for node in ast.walk(tree):
-        if called_name(node) not in SQL or not isinstance(node, ast.Call) or not node.args:
-            continue
-        statement = node.args[0]
-        if isinstance(statement, ast.JoinedStr):
-            pieces = [part.value for part in statement.values if isinstance(part, ast.FormattedValue)]
-            built = not all(isinstance(piece, ast.Name) and piece.id.isupper() for piece in pieces)
-        else:
-            built = isinstance(statement, ast.BinOp) or called_name(statement) in {"format", "join", "replace"}
-        if built:
-            yield statement
+        if called_name(node) in SQL and isinstance(node, ast.Call) and node.args and not is_own_method(node):
+            statement = node.args[0]
+            values = assigned.get(statement.id, []) if isinstance(statement, ast.Name) else [statement]
+            glued.update((id(value), value) for value in values if is_glued(value))
+    yield from glued.values()
 
+
+def is_own_method(call: ast.Call) -> bool:
+    """`self.text(...)`: no class of ours is a connection."""
+    function = call.func
+    return isinstance(function, ast.Attribute) and isinstance(function.value, ast.Name) and function.value.id == "self"
+
+
+def is_glued(text: ast.expr) -> bool:
+    """Is this a text with pieces in it that are not constants of the module?"""
+    if isinstance(text, ast.JoinedStr):
+        pieces = [part.value for part in text.values if isinstance(part, ast.FormattedValue)]
+        return not all(isinstance(piece, ast.Name) and piece.id.isupper() for piece in pieces)
+    return isinstance(text, ast.BinOp) or called_name(text) in {"format", "join", "replace"}
+
+
+def assigned_values(tree: ast.Module) -> dict[str, list[ast.expr]]:
+    """Everything that a module assigns to a plain name, whatever the scope; `+=` is a sum."""
+    found: dict[str, list[ast.expr]] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assign):
+            targets, value = node.targets, node.value
+        elif isinstance(node, ast.AugAssign):
+            sum_of = ast.BinOp(node.target, node.op, node.value)
+            targets, value = [node.target], ast.copy_location(sum_of, node.value)
+        elif isinstance(node, ast.AnnAssign | ast.NamedExpr) and node.value is not None:
+            targets, value = [node.target], node.value
+        else:
+            continue
+        for target in targets:
+            if isinstance(target, ast.Name):
+                found.setdefault(target.id, []).append(value)
+    return found
+
+
+EXCEPTIONS = {
+    (built_sql, "stores/sql/booking.py", "f'{before} SELECT {fields} FROM json_each(?) WHERE true{after}'"),
+}
+"""What a rule finds, and a decision lets stand: docs/decisions/0007-sql.md."""
 
 RULES: tuple[Rule, ...] = (unclosed_streams, logged_content, built_sql)
 
@@ -94,12 +130,16 @@ RULES: tuple[Rule, ...] = (unclosed_streams, logged_content, built_sql)
 def test_the_source_keeps_the_rule(rule: Rule) -> None:
     files = sorted(SOURCE.rglob("*.py"))
     assert len(files) > 20
-    found = [
-        f"{path.relative_to(SOURCE)}:{spot.lineno}: {ast.unparse(spot)}"
+    found = {
+        (rule, str(path.relative_to(SOURCE)), ast.unparse(spot)): spot.lineno
         for path in files
         for spot in rule(ast.parse(path.read_text(encoding="utf-8")))
-    ]
-    assert found == []
+    }
+    allowed = {exception for exception in EXCEPTIONS if exception[0] is rule}
+    assert [
+        f"{where}:{line}: {what}" for (_, where, what), line in found.items() if (rule, where, what) not in allowed
+    ] == []
+    assert allowed <= found.keys(), "an exception that nothing needs any more"
 
 
 @pytest.mark.parametrize(
@@ -115,6 +155,14 @@ def test_the_source_keeps_the_rule(rule: Rule) -> None:
         (built_sql, "connection.exec_driver_sql('PRAGMA ' + name)"),
         (built_sql, "connection.execute('SELECT %s' % name)"),
         (built_sql, "text('SELECT {}'.format(name))"),
+        (built_sql, "def f():\n    query = f'SELECT {name}'\n    connection.execute(query)"),
+        (built_sql, "def f():\n    query: str = 'SELECT ' + name\n    connection.exec_driver_sql(query, values)"),
+        (built_sql, "def f():\n    query = 'SELECT 1'\n    query += name\n    connection.execute(text(query))"),
+        (
+            built_sql,
+            "def make():\n    query = f'SELECT {name}'\n    return query, 1\n"
+            "def run():\n    query, _ = make()\n    connection.exec_driver_sql(query)",
+        ),
     ],
 )
 def test_the_rule_bites(rule: Rule, accident: str) -> None:
@@ -133,6 +181,11 @@ def test_the_rule_bites(rule: Rule, accident: str) -> None:
         (logged_content, "log.info('served', model=request.model, status=200)"),
         (logged_content, "results.error(request)"),
         (built_sql, "connection.exec_driver_sql(f'PRAGMA busy_timeout={_BUSY_MS}')"),
+        (
+            built_sql,
+            "def f():\n    query = select(attempts)\n    query = query.limit(1)\n    connection.execute(query)",
+        ),
+        (built_sql, "def f():\n    words = f'{a} {b}'\n    log.info(words)"),
         (built_sql, "connection.execute(select(attempts).where(attempts.c.id == wanted))"),
     ],
 )

@@ -15,11 +15,12 @@ from xrouter.dialects.limits import Limits
 
 API = Path(__file__).resolve().parents[2] / "docs" / "api.md"
 ANY: Any = SimpleNamespace()
+LIMITS = Limits(max_body_bytes=1, status_wait_s=1, ping_s=1, max_in_flight=1, trusted_proxies=0)
 
 
 def data_plane() -> Iterator[str]:
     gateway: Any = SimpleNamespace(catalog=SimpleNamespace(served={}))
-    plane = DataPlane(gateway, Limits())
+    plane = DataPlane(gateway, LIMITS)
     for path, methods in plane._exact.items():
         yield from (f"{method} {path}" for method in methods)
     for prefix, methods in plane._below.items():

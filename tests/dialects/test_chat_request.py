@@ -143,3 +143,29 @@ def test_whatever_comes_is_parsed_or_refused_with_a_name(fields: dict[str, Any])
 def test_bytes_never_raise_anything_else(body: bytes) -> None:
     with pytest.raises(Invalid):
         chat_request.parse(body)
+
+
+@pytest.mark.parametrize(
+    ("more", "param", "allowed"),
+    [
+        ({"verbosity": "loud"}, "verbosity", "low, medium, high"),
+        ({"tool_choice": "maybe"}, "tool_choice", "none, auto, required, an object"),
+        ({"function_call": "maybe"}, "function_call", "none, auto, an object"),
+        ({"response_format": {"type": "xml"}}, "response_format.type", "text, json_object, json_schema"),
+        (
+            {"messages": [{"role": "boss", "content": ""}]},
+            "messages[0].role",
+            "system, developer, user, assistant, tool, function",
+        ),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "video"}]}]},
+            "messages[0].content[0].type",
+            "text, image_url, input_audio, file, refusal",
+        ),
+    ],
+)
+def test_a_wrong_word_is_told_the_right_ones(more: dict[str, object], param: str, allowed: str) -> None:
+    with pytest.raises(Invalid) as caught:
+        parse(**more)
+    assert caught.value.param == param
+    assert caught.value.message.endswith(f"allowed: {allowed}.")

@@ -47,7 +47,7 @@ class Echo:
         body = b""
         if scope["path"] != "/unread":
             try:
-                body = await read_body(scope, receive, limit=MAX_BODY, timeout_s=5.0)
+                body = await read_body(scope, receive, limit=MAX_BODY)
             except ClientGone:
                 self.ended.append("gone")
                 return

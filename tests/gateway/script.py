@@ -1,7 +1,7 @@
 """A gateway whose providers do what a script says, with everything else in memory."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -70,7 +70,9 @@ class Books:
     def attempt_ended(self, attempt: Attempt) -> None:
         self.counted.append(attempt)
 
-    def call_ended(self, call: Call, status: int, code: str | None, seconds: float) -> None: ...
+    def call_ended(
+        self, call: Call, status: int, code: str | None, seconds: float, client: Callable[[], str | None]
+    ) -> None: ...
 
     def request_refused(self, dialect: str, status: int, code: str | None) -> None: ...
 

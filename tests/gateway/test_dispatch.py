@@ -24,6 +24,7 @@ from xrouter.core.errors import (
     UpstreamError,
 )
 from xrouter.gateway import catalog, pipeline
+from xrouter.simulators import faults
 
 GOOD: list[Event] = [Start(), Delta("hel"), Delta("lo"), Finish("stop"), Usage(7, 2)]
 
@@ -360,3 +361,15 @@ def test_a_catalog_refuses_an_alias_that_cannot_be_meant(aliases: dict[str, list
     served = world(a=Script([]), b=Script([])).gateway.catalog.served
     with pytest.raises(ValueError, match=why):
         catalog.build([*served["a/m"], *served["b/m"]], aliases)
+
+
+async def test_a_misspelt_fault_is_told_at_once() -> None:
+    place = world(a=Script(GOOD))
+    served = [one for found in place.gateway.catalog.served.values() for one in found]
+    known = catalog.build(served, {}, simulated=True, fault_hint=faults.hint)
+    assert known.deployments("a/m+stall-3")[0].upstream_model == "m+stall-3"
+    with pytest.raises(NotFound, match="did you mean stall-K") as caught:
+        known.deployments("a/m+stal-3")
+    assert caught.value.code == "unknown_fault"
+    with pytest.raises(NotFound, match=r"docs/cli.md lists them"):
+        known.deployments("a/m+zzzzzzzzzzz")

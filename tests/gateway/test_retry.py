@@ -48,7 +48,14 @@ def test_a_rate_limit_is_waited_out_whatever_status_told_it(status: int | None) 
 
 @pytest.mark.parametrize(
     ("status", "same", "other"),
-    [(500, True, True), (503, True, True), (529, True, True), (409, True, False), (301, False, True), (501, False, True)],
+    [
+        (500, True, True),
+        (503, True, True),
+        (529, True, True),
+        (409, True, False),
+        (301, False, True),
+        (501, False, True),
+    ],
 )
 def test_an_unavailable_vendor_by_its_status(status: int, same: bool, other: bool) -> None:
     verdict = judge(said(ProviderUnavailable, status), Phase.STATUS, 1)

@@ -1,13 +1,14 @@
 """What machines ask: health, metrics, and what they get for a wrong URL or method."""
 
 import asyncio
+import json
 import re
 from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import pytest
-from campaigns.stage import Gateway, http
+from campaigns.stage import Gateway, Simulators, config_for, gateway, http, wait_until
 from prometheus_client.parser import text_string_to_metric_families
 from tests.journey.calls import CHAT, at_once, chat_body, session
 from tests.journey.conftest import GIGACHAT, TBANK
@@ -155,3 +156,65 @@ def test_a_wrong_method_is_405_and_says_which_is_right(place: Gateway, method: s
     assert status == 405
     assert headers["allow"] == allowed
     assert is_openai_error(body), body
+
+
+@pytest.mark.parametrize(
+    ("path", "hint"),
+    [
+        ("/health", "Did you mean /health/live or /health/ready?"),
+        ("/healthz", "Did you mean /health/live or /health/ready?"),
+        ("/v1/models/", "Did you mean /v1/models, without the slash at the end?"),
+        ("/v1/chat/completions/", "Did you mean /v1/chat/completions, without the slash at the end?"),
+        ("/models", "Did you mean /v1/models?"),
+        ("/v1/v1/chat/completions", "Did you mean /v1/chat/completions?"),
+    ],
+)
+def test_a_near_url_is_named(place: Gateway, path: str, hint: str) -> None:
+    status, _, body = ask(place, "GET", path)
+    assert status == 404
+    assert hint in json.loads(body)["error"]["message"]
+
+
+@pytest.mark.parametrize("path", ["/health/live", "/metrics", "/v1/models", "/admin/keys", "/admin/openapi.json"])
+def test_every_answer_has_a_request_id(place: Gateway, path: str) -> None:
+    request = Request(place.url + path, headers={"Authorization": f"Bearer {place.key}"})
+    with urlopen(request, timeout=10) as answer:
+        assert answer.headers["x-request-id"].startswith("req_")
+
+
+def test_a_method_that_no_url_has_is_405_and_says_which_there_are(place: Gateway) -> None:
+    status, headers, body = ask(place, "TRACE", "/v1/models")
+    assert status == 405
+    assert "POST" in headers["allow"]
+    assert json.loads(body)["error"]["metadata"]["request_id"] == headers["x-request-id"]
+
+
+def test_one_process_is_one_worker(place: Gateway) -> None:
+    assert total(scrape(place), "xrouter_workers") == 1
+
+
+async def test_the_log_names_the_client_behind_trusted_proxies(
+    vendors: Simulators, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Of calls, of refusals, and of what the edge refuses; only what the one trusted proxy wrote is believed."""
+    environment = {"XROUTER_TRUSTED_PROXIES": "1"}
+    directory = tmp_path_factory.mktemp("proxied")
+    with gateway(directory, config_for(vendors.url), environment=environment) as running:
+        forwarded = {"x-forwarded-for": "192.0.2.66, 198.51.100.7"}
+        async with session(running) as client:
+            for body in (chat_body(TBANK), {}):
+                async with client.post(CHAT, json=body, headers=forwarded) as answer:
+                    await answer.read()
+            async with client.get("/v1/a;b%2500", headers=forwarded) as answer:
+                assert answer.status == 400
+                await answer.read()
+        lines = await asyncio.to_thread(
+            wait_until, "three lines", lambda: logged if len(logged := clients(running)) >= 3 else None, 10.0
+        )
+    assert lines == [("call", "198.51.100.7"), ("refused", "198.51.100.7"), ("refused", "198.51.100.7")]
+
+
+def clients(running: Gateway) -> list[tuple[str, str]]:
+    """Event and client of each line of the log that names one."""
+    lines = [json.loads(line) for line in running.log.read_text().splitlines() if line.startswith("{")]
+    return [(line["event"], line["client"]) for line in lines if "client" in line]

@@ -13,7 +13,7 @@ PING = b": keep-alive\n\n"
 
 @pytest.fixture(scope="module")
 def patient(vendors: Simulators, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    environment = {"XROUTER_STATUS_WAIT_S": "0.2"}
+    environment = {"XROUTER_STATUS_WAIT_S": "0.2", "XROUTER_PING_S": "0.1"}
     directory: Path = tmp_path_factory.mktemp("patient")
     config = config_for(vendors.url, timeouts={"first_s": 3.0})
     with gateway(directory, config, environment=environment) as running:
@@ -35,6 +35,7 @@ async def test_comments_until_the_answer_comes(vendors: Simulators, patient: Gat
         async with client.post(CHAT, json=body) as answer:
             assert answer.status == 200
             assert answer.headers["x-generation-id"].startswith("chatcmpl-")
+            assert not [name for name in answer.headers if name.startswith("x-xrouter-")]
             first = await answer.content.readexactly(len(PING))
             data = first + await answer.read()
     assert first == PING, "the status line did not wait for the answer"

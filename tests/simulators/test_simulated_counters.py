@@ -6,10 +6,13 @@ import socket
 import struct
 from typing import Any
 
+import aiohttp
 import pytest
+from aiohttp import web
 
 from xrouter.core.clock import ManualClock
-from xrouter.simulators.counters import Counters
+from xrouter.simulators.counters import Counters, Row
+from xrouter.simulators.desk import Desk
 
 MODEL = "t-lite-it-2.1"
 CHAT = "/openai/v1/chat/completions"
@@ -95,9 +98,34 @@ async def test_a_client_that_is_killed_after_sending_was_seen(vendors: Any, even
     assert sorted(row["attempt_id"] for row in await vendors.rows()) == sorted(f"a{number}" for number in range(kills))
 
     async def quiet() -> bool:
-        return (await vendors.state())["in_flight"]["now"] == 0
+        ended = [row["end_ms"] is not None for row in await vendors.rows()]
+        return all(ended) and (await vendors.state())["in_flight"]["now"] == 0
 
     await eventually(quiet)
+    state = await vendors.state()
+    assert sum(state["totals"]["by_status"].values()) == state["totals"]["requests"] == kills
+
+
+async def test_a_client_that_leaves_before_its_handler_starts_has_left(
+    vendors: Any, eventually: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arrived = Desk.arrived
+
+    def arrived_and_gone(desk: Desk, request: web.BaseRequest, form: str) -> Row:
+        assert request.transport is not None
+        request.transport.abort()  # the loop hears of it before the handler's first step
+        return arrived(desk, request, form)
+
+    monkeypatch.setattr(Desk, "arrived", arrived_and_gone)
+    with pytest.raises(aiohttp.ClientError):
+        await vendors.post(CHAT, ask("hi"))
+
+    async def ended() -> bool:
+        return [row["gone_ms"] is not None and row["end_ms"] is not None for row in await vendors.rows()] == [True]
+
+    await eventually(ended, 2.0)
+    state = await vendors.state()
+    assert (state["totals"]["gone"], state["in_flight"]["now"]) == (1, 0)
 
 
 async def has_rows(vendors: Any, count: int) -> bool:

@@ -59,8 +59,11 @@ def test_no_request_of_a_killed_client_is_missed(process: subprocess.Popen[str])
         with socket.create_connection(("127.0.0.1", port)) as client:
             client.sendall(f"{head}Content-Length: {len(raw)}\r\n\r\n".encode() + raw)
     deadline = time.perf_counter() + 20
-    seen: list[str] = []
-    while len(seen) < kills and time.perf_counter() < deadline:
+    ended: dict[str, bool] = {}
+    while sum(ended.values()) < kills and time.perf_counter() < deadline:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/control/requests", timeout=10) as response:
-            seen = [row["attempt_id"] for row in json.load(response)["data"]]
+            rows = json.load(response)["data"]
+        seen = [row["attempt_id"] for row in rows]
+        ended = {row["attempt_id"]: row["end_ms"] is not None for row in rows}
+    assert sum(ended.values()) == kills, "a request whose client has left is still under way"
     assert sorted(seen) == sorted(f"a{number}" for number in range(kills))

@@ -8,6 +8,7 @@ import asyncio
 import os
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from time import monotonic  # noqa: TID251 - a deadline for polling
 from typing import Any
@@ -164,11 +165,16 @@ def start_together() -> Callable[[list[str], int], list[tuple[str, int]]]:
 
     def start(command: list[str], count: int) -> list[tuple[str, int]]:
         pipe = subprocess.PIPE
-        running = [subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) for _ in range(count)]
-        for process in running:
-            assert process.stdin is not None
-            process.stdin.write("x")
-            process.stdin.flush()
-        return [(process.communicate(timeout=60)[0], process.returncode) for process in running]
+        with ExitStack() as running:
+            processes = []
+            for _ in range(count):
+                process = running.enter_context(subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True))
+                running.callback(process.kill)  # before it is waited for
+                processes.append(process)
+            for process in processes:
+                assert process.stdin is not None
+                process.stdin.write("x")
+                process.stdin.flush()
+            return [(process.communicate(timeout=60)[0], process.returncode) for process in processes]
 
     return start

@@ -228,9 +228,9 @@ async def test_flushers_killed_at_random_lose_nothing_and_double_nothing(
     command = [sys.executable, str(_PROGRAMS / "flush_for_ever.py"), str(journal_root), database_url]
     for _ in range(6):
         process = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE)
-        assert process.stdout is not None
-        await process.stdout.readline()
         try:
+            assert process.stdout is not None
+            await process.stdout.readline()
             for _ in range(moments.randint(1, 20)):
                 ids |= {_settled(make_attempt, journal).id for _ in range(100)}
                 await asyncio.sleep(moments.uniform(0, 0.004))

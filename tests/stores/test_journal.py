@@ -56,9 +56,7 @@ def test_intent_and_outcome_are_in_the_file_when_the_call_returns(
     assert outcome.unpriced
 
 
-def test_an_attempt_that_never_left_is_recorded(
-    journal: FileJournal, journal_root: Path, make_attempt: Any
-) -> None:
+def test_an_attempt_that_never_left_is_recorded(journal: FileJournal, journal_root: Path, make_attempt: Any) -> None:
     failed = make_attempt(journal, state=State.FAILED, error="refused")
     journal.settle(failed)
     (entry,) = _entries(journal_root)

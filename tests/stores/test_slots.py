@@ -173,15 +173,15 @@ def test_two_real_processes_never_exceed_the_limit(tmp_path: Path, start_togethe
 async def test_a_killed_process_gives_its_slot_back(slots: HostSlots, tmp_path: Path) -> None:
     command = [sys.executable, _HOLDER, str(tmp_path), "vendor", "1", "forever"]
     process = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE)
-    assert process.stdout is not None
-    assert await process.stdout.readline() == b"held\n"
 
     async def wait_for_slot() -> None:
         async with slots.hold("vendor", 1, _in(10)):
             pass
 
-    waiting = asyncio.create_task(wait_for_slot())
     try:
+        assert process.stdout is not None
+        assert await process.stdout.readline() == b"held\n"
+        waiting = asyncio.create_task(wait_for_slot())
         done, _ = await asyncio.wait([waiting], timeout=0.1)
         assert not done
     finally:

@@ -6,7 +6,7 @@ import uvloop
 from fake_app import FakeApp, say
 
 from xrouter.settings import load_settings
-from xrouter.supervisor.serve import serve_one
+from xrouter.supervisor.serve_one import serve_one
 from xrouter.telemetry.logs import configure
 
 

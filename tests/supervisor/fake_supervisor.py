@@ -9,7 +9,7 @@ import uvloop
 from fake_app import say
 
 from xrouter.settings import load_settings
-from xrouter.supervisor.workers import serve_many
+from xrouter.supervisor.serve_many import serve_many
 from xrouter.telemetry.logs import configure
 
 

@@ -8,7 +8,7 @@ import uvloop
 from fake_app import FakeApp
 
 from xrouter.settings import load_settings
-from xrouter.supervisor.work import work
+from xrouter.supervisor.serve_as_worker import Arguments, serve_as_worker
 from xrouter.telemetry.logs import configure
 
 settings = load_settings()
@@ -22,4 +22,4 @@ async def open_app() -> FakeApp:
     return FakeApp(settings.data_dir)
 
 
-sys.exit(uvloop.run(work(settings, open_app, sys.argv[1:])))
+sys.exit(uvloop.run(serve_as_worker(settings, open_app, Arguments.read(sys.argv[1:]))))

@@ -171,7 +171,7 @@ def test_close_gives_logging_back_as_it_was():
 def test_the_line_of_a_call(written, make_call):
     call = make_call(attempts=2)
     call.client_request_id = "abc-1"
-    AccessLog(written.logs, frozenset({MODEL})).call_ended(call, 200, None, 2.5)
+    AccessLog(written.logs, frozenset({MODEL})).call_ended(call, 200, None, 2.5, lambda: "192.0.2.7")
     assert written.lines == [
         {
             "timestamp": "2027-01-15T08:00:02.500000Z",
@@ -191,6 +191,7 @@ def test_the_line_of_a_call(written, make_call):
             "output_tokens": 400,
             "cost_rub": 0.0026,
             "client_request_id": "abc-1",
+            "client": "192.0.2.7",
         }
     ]
 
@@ -198,7 +199,7 @@ def test_the_line_of_a_call(written, make_call):
 def test_a_call_without_attempts_and_with_a_clients_own_texts(written, make_call):
     call = make_call("sk-canary-12345678\n", attempts=0)
     call.client_request_id = "x" * 500 + "\r\nBearer canary1234"
-    AccessLog(written.logs).call_ended(call, 503, "overloaded", 0.1)
+    AccessLog(written.logs).call_ended(call, 503, "overloaded", 0.1, lambda: None)
     (line,) = written.lines
     assert (line["level"], line["status"], line["code"]) == ("warning", 503, "overloaded")
     assert "deployment" not in line
@@ -209,8 +210,8 @@ def test_a_call_without_attempts_and_with_a_clients_own_texts(written, make_call
 def test_levels_of_the_access_line(make_call):
     quiet = Written("warning")
     access = AccessLog(quiet.logs, frozenset({MODEL}))
-    access.call_ended(make_call(), 200, None, 1.0)
-    access.call_ended(make_call(), 502, "provider_error", 1.0)
+    access.call_ended(make_call(), 200, None, 1.0, lambda: pytest.fail("nothing is written"))
+    access.call_ended(make_call(), 502, "provider_error", 1.0, lambda: None)
     assert [line["status"] for line in quiet.lines] == [502]
     quiet.logs.close()
 
@@ -227,7 +228,7 @@ def test_the_observer_counts_and_writes(written, make_call):
     observer.in_flight(1)
     observer.attempt_ended(call.attempts[0])
     observer.first_content(call, 0.1)
-    observer.call_ended(call, 200, None, 1.0)
+    observer.call_ended(call, 200, None, 1.0, lambda: None)
     observer.request_refused("openai", 401, "invalid_api_key")
     assert told == ["in_flight", "attempt_ended", "first_content", "call_ended", "request_refused"]
     assert [line["event"] for line in written.lines] == ["call"]

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
@@ -154,7 +155,10 @@ def test_what_others_count_by_themselves_only_goes_up():
     metrics = Metrics()
     metrics.journal_stands(waiting=3, failed_writes=2, dropped=1)
     metrics.journal_stands(waiting=1, failed_writes=5, dropped=1)
-    metrics.flusher_stands(failing=True, booked=10, damaged=0, torn=1, rejected=0, interrupted=2)
+    flusher = SimpleNamespace(failing=True, booked=10, damaged=0, torn=1, rejected=0, interrupted=2)
+    metrics.flusher_stands(flusher)
+    flusher.booked = 12
+    metrics.flusher_stands(flusher)
     metrics.log_lines_dropped(4)
     metrics.log_lines_dropped(2)
     _, body = metrics.render()
@@ -162,7 +166,7 @@ def test_what_others_count_by_themselves_only_goes_up():
     assert value(body, "xrouter_journal_failed_writes_total") == 5
     assert value(body, "xrouter_journal_dropped_total") == 1
     assert value(body, "xrouter_flush_failing") == 1
-    assert value(body, "xrouter_flush_booked_total") == 10
+    assert value(body, "xrouter_flush_booked_total") == 12
     assert value(body, "xrouter_log_lines_dropped_total") == 6
 
 

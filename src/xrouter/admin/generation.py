@@ -33,7 +33,8 @@ class ProviderResponse(BaseModel):
 class GenerationData(BaseModel):
     """`latency` is milliseconds from the start of the call to its first content, `generation_time` from there
     to its end; a non-streamed answer is all latency. Tokens and costs are sums over all attempts, as billed;
-    `native_tokens_*` and `tokens_*` are the same numbers: the vendor's own count."""
+    `native_tokens_*` and `tokens_*` are the same numbers: the vendor's own count. `native_finish_reason` is null:
+    the books keep the translated reason only."""
 
     id: str
     model: str
@@ -83,7 +84,7 @@ def generation(attempts: tuple[AttemptRecord, ...]) -> Generation:
             latency=_ms(first.started_at, _first_sign(served)),
             generation_time=_ms(_first_sign(served), served.ended_at),
             finish_reason=served.finish_reason,
-            native_finish_reason=served.finish_reason,
+            native_finish_reason=None,
             tokens_prompt=prompt,
             tokens_completion=completion,
             native_tokens_prompt=prompt,

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive
 
-from xrouter.admin.problems import unknown_name
+from xrouter.admin.problems import request_id_of, unknown_name
 from xrouter.core.authorize import authorize
 from xrouter.core.call import Caller, Scope
 from xrouter.core.errors import Invalid, TooLarge
@@ -61,13 +61,16 @@ class GuardedRoute(APIRoute):
 
         async def guarded(request: Request) -> Response:
             request = Request(request.scope, _limited(request.receive))
+            request_id = request_id_of(request)
             await self.guard.check(request)
             self._check_query(request)
             try:
                 await request.body()  # here, so that errors of size and time stay what they are
             except ClientDisconnect:
                 return Response(status_code=499)  # nobody reads it
-            return await handle(request)
+            response = await handle(request)
+            response.headers["x-request-id"] = request_id
+            return response
 
         return guarded
 

@@ -3,13 +3,13 @@
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
+from xrouter.admin.problems import error_body
+from xrouter.core.errors import MethodNotAllowed
+from xrouter.core.ids import ulid
+
 PATHS = frozenset({"/health/live", "/health/ready", "/metrics"})
 
 _JSON = b"application/json"
-_ONLY_GET = (
-    b'{"error":{"message":"This URL answers GET only.","type":"invalid_request_error","param":null,'
-    b'"code":"method_not_allowed"}}'
-)
 
 _Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
@@ -22,16 +22,23 @@ class Health:
         self._scrape = scrape
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: object, send: _Send) -> None:
-        status, kind, body = await self._answer(scope["method"], scope["path"])
-        headers = [(b"content-type", kind), (b"content-length", b"%d" % len(body)), (b"cache-control", b"no-store")]
+        request_id = "req_" + ulid()
+        status, kind, body = await self._answer(scope["method"], scope["path"], request_id)
+        headers = [
+            (b"content-type", kind),
+            (b"content-length", b"%d" % len(body)),
+            (b"cache-control", b"no-store"),
+            (b"x-request-id", request_id.encode()),
+        ]
         if status == 405:
             headers.append((b"allow", b"GET, HEAD"))
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
 
-    async def _answer(self, method: str, path: str) -> tuple[int, bytes, bytes]:
+    async def _answer(self, method: str, path: str, request_id: str) -> tuple[int, bytes, bytes]:
         if method not in ("GET", "HEAD"):
-            return 405, _JSON, _ONLY_GET
+            error = MethodNotAllowed(f"{path} answers GET, HEAD, not {method}.", allow=("GET", "HEAD"))
+            return 405, _JSON, error_body(error, request_id)
         if path == "/metrics":
             return 200, *await self._scrape()
         if path == "/health/live":

@@ -80,7 +80,11 @@ async def _http_error(request: Request, error: Exception) -> Response:
         return _answer(
             request, MethodNotAllowed(f"This URL knows {', '.join(allow)}, not {request.method}.", allow=allow)
         )
-    return _answer(request, Invalid("The body cannot be read: it must be JSON in UTF-8.", code="invalid_json"))
+    if error.status_code == 400:  # what the framework says of a body that is no text at all
+        return _answer(request, Invalid("The body cannot be read: it must be JSON in UTF-8.", code="invalid_json"))
+    if error.status_code < 500:
+        return _answer(request, Invalid(f"The request is refused: {error.detail}."))
+    return await _own_fault(request, error)
 
 
 def _methods(request: Request) -> tuple[str, ...]:
@@ -95,18 +99,35 @@ async def _own_fault(request: Request, error: Exception) -> Response:
     return _answer(request, Internal("Something went wrong in the gateway; its log holds the reason."))
 
 
-def _answer(request: Request, error: GatewayError) -> Response:
-    request_id = "req_" + ulid()
+def request_id_of(request: Request) -> str:
+    """Ours, made at the first asking; the same for the whole request."""
+    found: str | None = getattr(request.state, "request_id", None)
+    if found is None:
+        found = request.state.request_id = "req_" + ulid()
+    return found
+
+
+def error_body(error: GatewayError, request_id: str, code: str | int | None = None) -> bytes:
+    """The JSON body of an error; `code` where it is another one than the error's own."""
     metadata: dict[str, Any] = {"request_id": request_id, **error.metadata}
-    code: str | int | None = error.code
-    if request.scope["path"].startswith("/api/"):
-        metadata["code"] = code
-        code = error.http_status
-    fields = ErrorFields(message=error.message, type=error.type, param=error.param, code=code, metadata=metadata)
+    if code is not None:
+        metadata["code"] = error.code
+    fields = ErrorFields(
+        message=error.message,
+        type=error.type,
+        param=error.param,
+        code=error.code if code is None else code,
+        metadata=metadata,
+    )
+    return msgspec.json.encode({"error": fields.model_dump()})
+
+
+def _answer(request: Request, error: GatewayError) -> Response:
+    request_id = request_id_of(request)
+    code = error.http_status if request.scope["path"].startswith("/api/") else None
     headers = {"x-request-id": request_id}
     if error.retry_after_s is not None:
         headers["retry-after"] = str(max(1, round(error.retry_after_s)))
     if isinstance(error, MethodNotAllowed):
         headers["allow"] = ", ".join(error.allow)
-    body = msgspec.json.encode({"error": fields.model_dump()})
-    return Response(body, error.http_status, headers, media_type="application/json")
+    return Response(error_body(error, request_id, code), error.http_status, headers, media_type="application/json")

@@ -10,8 +10,8 @@ import uvloop
 from xrouter.app import open_app, open_keys
 from xrouter.settings import Config, ConfigError, Settings, load_config, load_settings, unknown_variables
 from xrouter.supervisor.books import keep_books
-from xrouter.supervisor.serve import Announce, serve_one
-from xrouter.supervisor.workers import serve_many
+from xrouter.supervisor.serve_many import serve_many
+from xrouter.supervisor.serve_one import Announce, serve_one
 from xrouter.telemetry.logs import configure
 from xrouter.telemetry.redaction import secrets_in
 

@@ -35,13 +35,13 @@ class Caller:
 
 
 class Phase(StrEnum):
-    """How far an attempt came (semantics: phases A to E)."""
+    """How far an attempt came. What may be tried after a failure depends on it: `gateway/retry.py`."""
 
-    CONNECTING = "connecting"  # A: no byte sent
-    SENT = "sent"  # B: some or all of the request sent, no status yet
-    STATUS = "status"  # C: status line received
-    BODY = "body"  # D: 2xx and the body began, nothing shown to the client
-    SHOWN = "shown"  # E: the client has seen content
+    CONNECTING = "connecting"  # no byte sent
+    SENT = "sent"  # some or all of the request sent, no status yet
+    STATUS = "status"  # status line received
+    BODY = "body"  # 2xx and the body began, nothing shown to the client
+    SHOWN = "shown"  # the client has seen content
 
 
 class State(StrEnum):
@@ -85,7 +85,7 @@ class Attempt:
 
     `began` and `ended` are points on the monotonic clock, `*_at` are wall time. `cost_micro` is micro-roubles.
     `model` is the id that the client asked for and that led to this deployment (an alias or the id itself).
-    `error` is a short code such as `timeout` or `upstream_500`, never a vendor's text.
+    `error` is a short code such as `provider_timeout` or `provider_unavailable`, never a vendor's text.
     """
 
     call: Call

@@ -3,7 +3,8 @@
 The events are a closed union. They were checked against three client dialects before they were frozen:
 OpenAI chat chunks, Anthropic Messages (`content_block_*`, `thinking_delta` + `signature_delta`) and the
 Responses API (`output_text.delta`, `function_call_arguments.delta`, `reasoning_*`); what only one vendor
-knows travels in `extra` (beside what it belongs to) or as an `Extension`.
+knows travels in `extra` (beside what it belongs to) or as an `Extension`. No adapter makes an `Extension` or a
+`Reasoning.signature` yet: they stand here because the union is frozen and the later dialects need them.
 """
 
 from typing import Any, Literal, TypeAlias, get_args
@@ -44,7 +45,6 @@ class Message(Struct, frozen=True):
     name: str | None = None
     tool_calls: tuple[ToolCall, ...] = ()
     tool_call_id: str | None = None
-    reasoning: str | None = None
 
 
 class Tool(Struct, frozen=True):
@@ -53,7 +53,6 @@ class Tool(Struct, frozen=True):
     name: str
     description: str | None = None
     parameters: dict[str, Any] | None = None
-    strict: bool | None = None
 
 
 class ChatRequest(Struct, frozen=True):
@@ -112,7 +111,6 @@ def _message(item: dict[str, Any]) -> Message:
         name=item.get("name"),
         tool_calls=calls,
         tool_call_id=item.get("tool_call_id"),
-        reasoning=item.get("reasoning_content") or item.get("reasoning"),
     )
 
 
@@ -121,7 +119,6 @@ def _tool(function: dict[str, Any]) -> Tool:
         name=function["name"],
         description=function.get("description"),
         parameters=function.get("parameters"),
-        strict=function.get("strict"),
     )
 
 

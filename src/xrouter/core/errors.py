@@ -1,4 +1,5 @@
-"""Everything that can go wrong, as a tree. Each class knows its status; one place turns it into bytes.
+"""Everything that can go wrong, as a tree. Each class knows its status; the `problems.py` of each door
+turns it into bytes.
 
     GatewayError
     ├── ClientError                   the caller must change something

@@ -9,13 +9,9 @@ from decimal import ROUND_HALF_EVEN, Decimal
 MICRO_PER_RUB = 1_000_000
 
 
-def rub(micro: int) -> Decimal:
-    """Micro-roubles as exact decimal roubles: `rub(1_300)` is `Decimal("0.001300")`."""
-    return Decimal(micro).scaleb(-6)
-
-
 def rub_text(micro: int) -> str:
-    """The same as plain decimal text without an exponent or trailing zeros, fit for a JSON number: `0.0013`."""
+    """Micro-roubles as decimal text in roubles without an exponent or trailing zeros, fit for a JSON number:
+    `rub_text(1_300)` is `0.0013`."""
     whole, part = divmod(abs(micro), MICRO_PER_RUB)
     text = f"{whole}.{part:06d}".rstrip("0").rstrip(".")
     return f"-{text}" if micro < 0 else text

@@ -1,6 +1,6 @@
 """Every protocol between packages: what the pipeline needs, and who may provide it is not its business."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol, runtime_checkable
 
@@ -37,7 +37,7 @@ class KeyStore(Protocol):
 
 class KeyAdmin(Protocol):
     """Makes, lists and changes keys. What it changes is in force on this process at once and on every other
-    worker within `key_refresh_s`."""
+    worker within `key_refresh_s` (1 s)."""
 
     async def create(
         self, *, name: str, scopes: frozenset[Scope], created_by: str, expires_at: float | None = None
@@ -96,8 +96,11 @@ class Telemetry(Protocol):
 
     def attempt_ended(self, attempt: Attempt) -> None: ...
 
-    def call_ended(self, call: Call, status: int, code: str | None, seconds: float) -> None:
-        """The client has its answer, or has left (status 499)."""
+    def call_ended(
+        self, call: Call, status: int, code: str | None, seconds: float, client: Callable[[], str | None]
+    ) -> None:
+        """The client has its answer, or has left (status 499). `client` gives its address; it is called only where
+        that is written down."""
         ...
 
     def request_refused(self, dialect: str, status: int, code: str | None) -> None:

@@ -1,4 +1,7 @@
-"""The data plane: a small route table over raw ASGI, and the one place where errors become answers."""
+"""The data plane: a small route table over raw ASGI, and the place where its errors become answers.
+
+`dialects/openai/problems.py` gives them their shape; an error in the middle of a stream is told by the handler.
+"""
 
 from collections.abc import Awaitable, Callable, Mapping
 
@@ -10,12 +13,15 @@ from xrouter.dialects.limits import Limits
 from xrouter.dialects.openai import models, problems
 from xrouter.dialects.openai.chat import ChatCompletions
 from xrouter.edge.body import ClientGone
+from xrouter.edge.client_ip import client_of
 from xrouter.gateway.gateway import Gateway
 
 Handler = Callable[[Exchange], Awaitable[None]]
 
 CLIENT_CLOSED_REQUEST = 499
 """nginx's status for a client that left; it is logged and counted, never sent."""
+
+_HEALTH_WORDS = frozenset({"health", "healthz", "livez", "readyz", "ready", "live", "ping"})
 
 _log = structlog.get_logger()
 
@@ -67,7 +73,7 @@ class DataPlane:
             )
         methods = self._exact.get(exchange.path)
         if methods is None:
-            methods = next((found for prefix, found in self._below.items() if exchange.path.startswith(prefix)), None)
+            methods = next((found for prefix, found in self._below.items() if _is_below(exchange.path, prefix)), None)
         if methods is None:
             raise NotFound(
                 f"Unknown URL: {exchange.method} {exchange.path[:200]}.{self._hint(exchange.path)}", code="unknown_url"
@@ -81,13 +87,21 @@ class DataPlane:
 
     def _hint(self, path: str) -> str:
         """The commonest mistake is a base URL without `/v1`, with two of them, or with a slash at the end."""
-        wanted = "/v1/" + path.strip("/").removeprefix("api/").replace("v1/", "")
+        plain = path.strip("/")
+        if plain.split("/")[0] in _HEALTH_WORDS:
+            return " Did you mean /health/live or /health/ready?"
+        if plain == "v1/metrics":
+            return " Did you mean /metrics?"
+        wanted = "/v1/" + plain.removeprefix("api/").replace("v1/", "")
+        if path == f"{wanted}/":
+            return f" Did you mean {wanted}, without the slash at the end?"
         if wanted in self._exact or any(wanted.startswith(prefix) for prefix in self._below):
             return f" Did you mean {wanted}? The base URL of this API ends in /v1."
         return ""
 
     def _tell(self, exchange: Exchange, status: int, code: str | None) -> None:
         call, telemetry = exchange.call, self._gateway.telemetry
+        trusted_proxies = self._limits.trusted_proxies
         if call is None and status < 400:
             return
         if call is None:
@@ -96,18 +110,22 @@ class DataPlane:
                 "refused",
                 request_id=exchange.request_id,
                 method=exchange.method,
-                path=exchange.path,
+                path=exchange.path[:200],
                 status=status,
                 code=code,
+                client=client_of(exchange.scope, trusted_proxies),
             )
         else:
-            telemetry.call_ended(call, status, code, self._gateway.clock.monotonic() - exchange.started)
+            seconds = self._gateway.clock.monotonic() - exchange.started
+            telemetry.call_ended(call, status, code, seconds, lambda: client_of(exchange.scope, trusted_proxies))
+
+
+def _is_below(path: str, prefix: str) -> bool:
+    return path.startswith(prefix) and len(path) > len(prefix)
 
 
 async def _refuse(exchange: Exchange, error: GatewayError) -> None:
     headers = [JSON, *problems.headers(error)]
-    if isinstance(error, MethodNotAllowed):
-        headers.append((b"allow", ", ".join(error.allow).encode()))
     if exchange.call is not None:
         headers.append((b"x-xrouter-attempts", b"%d" % len(exchange.call.attempts)))
     await exchange.answer(error.http_status, headers, problems.body(error, exchange.request_id))

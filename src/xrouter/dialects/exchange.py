@@ -5,6 +5,7 @@ Raw ASGI (https://asgi.readthedocs.io/en/latest/specs/www.html), because this ru
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self, TypeAlias
 
@@ -106,10 +107,10 @@ class Exchange:
                 self.call.cut_by = SERVER_SHUTDOWN
             self._watch.interrupt(ServerShutdown())
 
-    def watch_client(self, ping_s: float | None) -> "ClientWatch":
-        """Enter after the body was read, around everything that takes time. `ping_s` is how long a stream may
-        be silent; None for a whole answer."""
-        self._watch = ClientWatch(self, ping_s)
+    def watch_client(self, silence: "Silence | None") -> "ClientWatch":
+        """Enter after the body was read, around everything that takes time. `silence` is what a stream may keep;
+        None for a whole answer."""
+        self._watch = ClientWatch(self, silence)
         return self._watch
 
 
@@ -121,6 +122,14 @@ def credential(authorization: str | None, x_api_key: str | None, api_key: str | 
         if kind.lower() == "bearer":
             return key.strip()
     return x_api_key or api_key
+
+
+@dataclass(frozen=True, slots=True)
+class Silence:
+    """How long a stream may be silent, in seconds: before its status line, and after it between two comments."""
+
+    status_wait_s: float
+    ping_s: float
 
 
 class ClientLeft(Exception):
@@ -152,17 +161,17 @@ class ClientWatch:
         "_exchange",
         "_listener",
         "_loop",
-        "_ping_s",
         "_pinger",
         "_quiet_s",
         "_seen",
+        "_silence",
         "_task",
         "_timer",
     )
 
-    def __init__(self, exchange: Exchange, ping_s: float | None) -> None:
+    def __init__(self, exchange: Exchange, silence: Silence | None) -> None:
         self._exchange = exchange
-        self._ping_s = ping_s
+        self._silence = silence
         self._cause: Exception | None = None
         self._listener: asyncio.Task[None] | None = None
         self._pinger: asyncio.Task[None] | None = None
@@ -185,26 +194,26 @@ class ClientWatch:
 
     def _begin(self) -> None:
         self._listener = self._loop.create_task(self._listen())
-        if self._ping_s is not None:
-            self._look()
+        if self._silence is not None:
+            self._look(self._silence)
 
     async def _listen(self) -> None:
         while (await self._exchange.receive())["type"] != "http.disconnect":
             pass
         self.interrupt(ClientLeft())
 
-    def _look(self) -> None:
+    def _look(self, silence: Silence) -> None:
         """Has anything been written since the last look? Silence is counted in looks, so that a chunk costs no
         clock reading; a write that waits for a slow reader is not silence."""
-        exchange, ping_s = self._exchange, self._ping_s
-        assert ping_s is not None, "only streams are pinged"
-        look_s = ping_s / self._LOOKS_PER_PING
-        self._timer = self._loop.call_later(look_s, self._look)
+        exchange = self._exchange
+        allowed_s = silence.ping_s if exchange.status else silence.status_wait_s
+        look_s = min(silence.status_wait_s, silence.ping_s) / self._LOOKS_PER_PING
+        self._timer = self._loop.call_later(look_s, self._look, silence)
         if exchange.writes != self._seen or exchange.writing:
             self._seen, self._quiet_s = exchange.writes, 0.0
             return
         self._quiet_s += look_s
-        if self._quiet_s >= ping_s:
+        if self._quiet_s >= allowed_s:
             self._pinger = self._loop.create_task(self._ping())
 
     async def _ping(self) -> None:

@@ -1,9 +1,7 @@
 """The request body: read within limits of size and time, then checked as JSON may be nested and spelled."""
 
-import asyncio
 import re
 from collections.abc import Awaitable, Callable, Generator, Mapping
-from math import isinf
 from typing import Any
 
 from xrouter.core.errors import Invalid, RequestTimeout, TooLarge
@@ -29,22 +27,16 @@ class ClientGone(Exception):
     """The client closed the connection before its request was complete: there is nobody to answer."""
 
 
-async def read_body(scope: Mapping[str, Any], receive: Receive, *, limit: int, timeout_s: float) -> bytes:
+async def read_body(scope: Mapping[str, Any], receive: Receive, *, limit: int) -> bytes:
     """The whole body. Never holds more than `limit` bytes and one piece of the server's.
 
-    Raises `TooLarge` at the Content-Length header where there is one, `RequestTimeout` after `timeout_s`
-    seconds (infinite where the caller above already keeps the time), `ClientGone`.
+    Raises `TooLarge`, at the Content-Length header where there is one, and `ClientGone`. The time is kept by the
+    `receive` of `validator.Edge`.
     """
     for name, value in scope["headers"]:
         if name == b"content-length" and int(value) > limit:
             raise too_large(limit)
-    if isinf(timeout_s):
-        return await _collect(receive, limit)
-    try:
-        async with asyncio.timeout(timeout_s):
-            return await _collect(receive, limit)
-    except TimeoutError:
-        raise too_slow(timeout_s) from None
+    return await _collect(receive, limit)
 
 
 def too_large(limit: int) -> TooLarge:

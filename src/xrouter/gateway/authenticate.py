@@ -1,9 +1,10 @@
 """Who calls? Decided from the headers alone, before a byte of the body is read."""
 
 from xrouter.core.api_key import is_mistyped
+from xrouter.core.authorize import authorize
 from xrouter.core.call import Caller, Scope
 from xrouter.core.clock import Clock
-from xrouter.core.errors import Forbidden, Unauthenticated
+from xrouter.core.errors import Unauthenticated
 from xrouter.core.ports import KeyStore
 
 
@@ -24,6 +25,5 @@ async def check(credential: str | None, scope: Scope, keys: KeyStore, clock: Clo
         raise Unauthenticated(
             "The API key is not valid: unknown, disabled or expired. `xrouter keys create` makes one."
         )
-    if not caller.may(scope):
-        raise Forbidden(f"The API key '{caller.name}' lacks the scope '{scope}'.")
+    authorize(caller, scope)
     return caller

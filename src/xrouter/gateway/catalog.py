@@ -1,23 +1,31 @@
 """The models this gateway serves: ids, aliases, and the deployments behind them."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 
 from xrouter.core.deployment import Deployment
 from xrouter.core.errors import NotFound
 
+FaultHint = Callable[[str], str | None]
+
+
+def _any_fault(name: str) -> str | None:
+    return None
+
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
     """`served` maps every id a client may ask for to its deployments, in the order they are tried.
 
-    `simulated` says that the upstreams are our simulators: then `id+fault` asks for `id` with that fault.
+    `simulated` says that the upstreams are our simulators: then `id+fault` asks for `id` with that fault, and
+    `fault_hint` gives None for a fault that they know, words for any other.
     """
 
     served: Mapping[str, tuple[Deployment, ...]]
     default_model: str | None = None
     simulated: bool = False
+    fault_hint: FaultHint = _any_fault
 
     def deployments(self, model: str, param: str = "model") -> tuple[Deployment, ...]:
         """The deployments of `model`, or of the default model where one is set and `model` is unknown.
@@ -32,9 +40,13 @@ class Catalog:
 
     def _faulty(self, model: str, param: str) -> tuple[Deployment, ...]:
         base, _, fault = model.partition("+")
+        plain = self.exactly(base, param)
+        hint = self.fault_hint(fault)
+        if hint is not None:
+            raise NotFound(f"The model '{model[:200]}' does not exist: {hint}", code="unknown_fault", param=param)
         return tuple(
             replace(found, id=f"{found.id}+{fault}", upstream_model=f"{found.upstream_model}+{fault}")
-            for found in self.exactly(base, param)
+            for found in plain
         )
 
     def exactly(self, model: str, param: str = "model") -> tuple[Deployment, ...]:
@@ -67,6 +79,7 @@ def build(
     default_model: str | None = None,
     *,
     simulated: bool = False,
+    fault_hint: FaultHint = _any_fault,
 ) -> Catalog:
     """A catalog from deployments and aliases. An alias without targets, with one that nobody serves or with the name
     of a model, and a default that nobody serves raise ValueError. Several deployments with one id serve it in their
@@ -86,7 +99,7 @@ def build(
             raise ValueError(f"alias {alias!r} names no model")
     if default_model is not None and default_model not in served:
         raise ValueError(f"the default model {default_model!r} is not served; known: {', '.join(sorted(served))}")
-    return Catalog(served, default_model, simulated)
+    return Catalog(served, default_model, simulated, fault_hint)
 
 
 def _each_once(deployments: Iterable[Deployment]) -> tuple[Deployment, ...]:

@@ -16,8 +16,7 @@ class Row(msgspec.Struct, gc=False):
 
     `attempt_id` is the caller's x-request-id. `chunks` counts pieces of content, not envelopes. `gone_ms` says
     when the client left before its answer was complete, None if it did not; `end_ms` is None while the answer
-    is under way, and stays so for a client that left before anything could be done. Tokens are those of the
-    content that went out.
+    is under way. Tokens are those of the content that went out.
     """
 
     n: int

@@ -39,17 +39,28 @@ class Desk:
         self.switches = switches
         self._initial = msgspec.structs.asdict(switches)
         self.counters = Counters(clock)
+        self._expected: dict[asyncio.Task[None], Row] = {}  # one for each connection at most
         self.faults = Board()
 
     def arrived(self, request: web.BaseRequest, form: str) -> Row:
         """Count a request. Called as early as its head is known."""
         return self.counters.arrive(form, request.method, request.path, request.headers.get("x-request-id", ""))
 
+    def expect(self, request: web.BaseRequest, form: str) -> None:
+        """Count a request now, and close its row should its connection end before its handler begins."""
+        request[ROW] = self._expected[request.task] = self.arrived(request, form)
+        request.task.add_done_callback(self._ended)
+
+    def _ended(self, connection: "asyncio.Task[None]") -> None:
+        self.counters.finish(self._expected.pop(connection), gone=True)
+
     def exchange(self, form: str, handler: Handler) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
         """A route that is counted from its head to its end, or to the moment its client leaves."""
 
         async def handle(request: web.Request) -> web.StreamResponse:
             row = request.get(ROW) or self.arrived(request, form)
+            if self._expected.pop(request.task, None) is not None:
+                request.task.remove_done_callback(self._ended)
             wire = Wire(request, row, self.clock)
             gone = False
             self.counters.everyone.enter()

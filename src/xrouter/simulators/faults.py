@@ -30,6 +30,7 @@ answer has fewer than K chunks, the fault strikes before the finish.
 """
 
 import re
+from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from typing import Final, NamedTuple
 
@@ -82,6 +83,15 @@ def parse(text: str) -> Fault | None:
         return None
     fault = Fault(found[1], int(found[2]))
     return None if fault.name == "status" and not 400 <= fault.k <= 599 else fault
+
+
+def hint(text: str) -> str | None:
+    """None for the name of a fault; for anything else words that help, with the nearest name."""
+    if parse(text) is not None:
+        return None
+    names = [*PLAIN, *(f"{name}-{'NNN' if name == 'status' else 'K'}" for name in NUMBERED)]
+    near = get_close_matches(re.sub(r"-[0-9]+$", "-K", text), sorted(names), 1)
+    return "the simulators know no such fault" + (f"; did you mean {near[0]}?" if near else "; docs/cli.md lists them")
 
 
 def split(model: str) -> tuple[str, Fault]:

@@ -17,7 +17,7 @@ from aiohttp.web_protocol import RequestHandler
 from xrouter.core.clock import Clock, SystemClock
 from xrouter.simulators import delivery, gigachat, vllm
 from xrouter.simulators.control import Control
-from xrouter.simulators.desk import MAX_BODY_BYTES, ROW, Desk
+from xrouter.simulators.desk import MAX_BODY_BYTES, Desk
 from xrouter.simulators.gigachat import GigaChat
 from xrouter.simulators.gigachat_login import Login
 from xrouter.simulators.vllm import Vllm
@@ -117,7 +117,7 @@ def _count_at_head(server: web.Server, desk: Desk) -> None:
         request = make(message, payload, protocol, writer, task)
         form = request.path.split("/", 2)[1] if request.path.startswith("/") else ""
         if form in (gigachat.FORM, vllm.FORM, _ELSEWHERE):
-            request[ROW] = desk.arrived(request, form)
+            desk.expect(request, form)
         return request
 
     server.request_factory = make_counted

@@ -86,7 +86,7 @@ def is_unfinished(tail: bytes) -> bool:
     """Does `tail` stop before the frame that it begins would end?"""
     if len(tail) < _HEADER.size:
         return True
-    _, length, _ = _HEADER.unpack_from(tail)
+    length: int = _HEADER.unpack_from(tail)[1]
     return len(tail) < _HEADER.size + length
 
 

@@ -21,15 +21,7 @@ async def keep_books(settings: Settings, metrics: Metrics) -> AsyncIterator[None
     async def tell() -> None:
         while True:
             await asyncio.sleep(_FIGURES_S)
-            flusher = books.flusher
-            metrics.flusher_stands(
-                failing=flusher.failing,
-                booked=flusher.booked,
-                damaged=flusher.damaged,
-                torn=flusher.torn,
-                rejected=flusher.rejected,
-                interrupted=flusher.interrupted,
-            )
+            metrics.flusher_stands(books.flusher)
 
     tasks.append(asyncio.create_task(tell()))
     try:

@@ -19,6 +19,7 @@ from typing import Any, ClassVar
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
+from xrouter.core.ids import ulid
 from xrouter.edge.headers import CLOSE, secured
 from xrouter.edge.validator import TARGET
 from xrouter.supervisor.cycle import Cycle
@@ -158,12 +159,14 @@ class GuardedProtocol(HttpToolsProtocol):
             if self.cycle.response_started:
                 self.transport.close()
                 return
-        body = b'{"error":{"message":"%b","type":"invalid_request_error","param":null,"code":"%b"}}' % (
-            message.encode(),
-            code.encode(),
+        request_id = f"req_{ulid()}".encode()
+        body = (
+            b'{"error":{"message":"%b","type":"invalid_request_error","param":null,"code":"%b",'
+            b'"metadata":{"request_id":"%b"}}}' % (message.encode(), code.encode(), request_id)
         )
+        length = b"%d" % len(body)
         headers = secured(
-            [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body)), CLOSE],
+            [(b"content-type", b"application/json"), (b"content-length", length), (b"x-request-id", request_id), CLOSE],
             self.scheme or "http",
         )
         head = b"".join(b"%b: %b\r\n" % header for header in headers)

@@ -1,4 +1,4 @@
-"""`python -m xrouter.supervisor.worker`: one of several serving processes, started by the supervisor."""
+"""`python -m xrouter.supervisor.worker`: the program that the supervisor starts several times."""
 
 import sys
 
@@ -6,7 +6,7 @@ import uvloop
 
 from xrouter.app import open_app
 from xrouter.settings import ConfigError, load_config, load_settings
-from xrouter.supervisor.work import work
+from xrouter.supervisor.serve_as_worker import Arguments, serve_as_worker
 from xrouter.telemetry.logs import configure
 from xrouter.telemetry.redaction import secrets_in
 
@@ -27,7 +27,8 @@ def _run() -> int:
         raise ConfigError("a worker reads its configuration from XROUTER_CONFIG")
     config = load_config(settings.config)
     logs = configure(settings.log_level, sys.stderr, secrets=(*secrets_in(settings), *secrets_in(config)))
-    return uvloop.run(work(settings, lambda: open_app(settings, config, logs, owner=False), sys.argv[1:]))
+    arguments = Arguments.read(sys.argv[1:])
+    return uvloop.run(serve_as_worker(settings, lambda: open_app(settings, config, logs, owner=False), arguments))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """One log line for each call: who, what, how it ended, what it cost. Never what was said."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final
 
@@ -35,6 +36,7 @@ class _Line(msgspec.Struct, gc=False):
     output_tokens: int | UnsetType = UNSET
     cost_rub: msgspec.Raw | UnsetType = UNSET
     client_request_id: str | UnsetType = UNSET
+    client: str | UnsetType = UNSET
 
 
 class AccessLog:
@@ -52,7 +54,9 @@ class AccessLog:
         self._info = logs.level <= 20
         self._warning = logs.level <= 30
 
-    def call_ended(self, call: Call, status: int, code: str | None, seconds: float) -> None:
+    def call_ended(
+        self, call: Call, status: int, code: str | None, seconds: float, client: Callable[[], str | None]
+    ) -> None:
         failed = status >= 500
         if not (self._warning if failed else self._info):
             return
@@ -74,6 +78,9 @@ class AccessLog:
             line.code = code
         if call.client_request_id is not None:
             line.client_request_id = self._clean(call.client_request_id[:_LONGEST_TEXT])
+        address = client()
+        if address is not None:
+            line.client = address
         if call.attempts:
             self._add_attempts(line, call)
         self._put(_encode(line))

@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
@@ -36,6 +36,17 @@ _MOST_AT_ONCE: Final = 10**15
 _WORD: Final = re.compile(r"[a-z][a-z0-9_]{0,63}\Z")
 
 _Count = Callable[[float], None]
+
+
+class FlusherFigures(Protocol):
+    """What a flusher counts since its start, and whether its last try failed."""
+
+    failing: bool
+    booked: int
+    damaged: int
+    torn: int
+    rejected: int
+    interrupted: int
 
 
 def _codes(error: type[GatewayError] = GatewayError) -> set[str]:
@@ -116,7 +127,11 @@ class Metrics:
 
     def _declare(self, registry: CollectorRegistry) -> None:
         self._requests = Counter(
-            "xrouter_requests", "Requests ended.", ["dialect", "model", "status", "code"], registry=registry
+            "xrouter_requests",
+            "Calls ended, and requests refused on the data plane or at the edge before they became one. Model lists "
+            "that succeed, the control plane and health checks are not counted.",
+            ["dialect", "model", "status", "code"],
+            registry=registry,
         )
         self._seconds = Histogram(
             "xrouter_request_duration_seconds",
@@ -179,7 +194,7 @@ class Metrics:
         self._flush_rejected = _counter("xrouter_flush_rejected", "Rows that the database refused.", registry)
         self._flush_interrupted = _counter("xrouter_flush_interrupted", "Attempts whose process died.", registry)
         self._log_dropped = _counter("xrouter_log_lines_dropped", "Log lines not written.", registry)
-        self._workers = _gauge("xrouter_workers", "Workers that serve.", registry)
+        self._workers = _gauge("xrouter_workers", "Processes that serve.", registry)
         self._worker_ends = Counter("xrouter_worker_ends", "Workers ended, by why.", ["reason"], registry=registry)
 
     # ── the port Telemetry ───────────────────────────────────────────────────────────────────────────────
@@ -248,27 +263,25 @@ class Metrics:
         self._advance(self._journal_failed, failed_writes)
         self._advance(self._journal_dropped, dropped)
 
-    def flusher_stands(
-        self, *, failing: bool, booked: int, damaged: int, torn: int, rejected: int, interrupted: int
-    ) -> None:
-        """The flusher of this process, as counted since its start."""
-        self._flush_failing.set(failing)
-        self._advance(self._flush_booked, booked)
-        self._advance(self._flush_damaged, damaged)
-        self._advance(self._flush_torn, torn)
-        self._advance(self._flush_rejected, rejected)
-        self._advance(self._flush_interrupted, interrupted)
+    def flusher_stands(self, flusher: FlusherFigures) -> None:
+        """The flusher of this process."""
+        self._flush_failing.set(flusher.failing)
+        self._advance(self._flush_booked, flusher.booked)
+        self._advance(self._flush_damaged, flusher.damaged)
+        self._advance(self._flush_torn, flusher.torn)
+        self._advance(self._flush_rejected, flusher.rejected)
+        self._advance(self._flush_interrupted, flusher.interrupted)
 
     def log_lines_dropped(self, count: int) -> None:
         """So many more log lines were not written. May be called from any thread."""
         self._log_dropped.inc(count)
 
     def workers_serving(self, count: int) -> None:
-        """How many workers the supervisor knows to serve."""
+        """How many workers the supervisor knows to serve; 1 where a process serves alone."""
         self._workers.set(count)
 
     def worker_ended(self, reason: str) -> None:
-        """One worker is gone; `reason` is a word such as `crashed`, `hung` or `rolled`."""
+        """One worker is gone; `reason` is `crashed`, `hung`, `left` (exit code 0, unasked) or `replaced`."""
         self._worker_ends.labels(reason).inc()
 
     async def scrape(self) -> tuple[bytes, bytes]:

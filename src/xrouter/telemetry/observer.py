@@ -1,5 +1,7 @@
 """The port `Telemetry` as the gateway gets it: numbers and access log behind one object."""
 
+from collections.abc import Callable
+
 from xrouter.core.call import Attempt, Call
 from xrouter.telemetry.access import AccessLog
 from xrouter.telemetry.metrics import Metrics
@@ -15,9 +17,11 @@ class Observer:
     def attempt_ended(self, attempt: Attempt) -> None:
         self._metrics.attempt_ended(attempt)
 
-    def call_ended(self, call: Call, status: int, code: str | None, seconds: float) -> None:
+    def call_ended(
+        self, call: Call, status: int, code: str | None, seconds: float, client: Callable[[], str | None]
+    ) -> None:
         self._metrics.call_ended(call, status, code, seconds)
-        self._access_log.call_ended(call, status, code, seconds)
+        self._access_log.call_ended(call, status, code, seconds, client)
 
     def request_refused(self, dialect: str, status: int, code: str | None) -> None:
         self._metrics.request_refused(dialect, status, code)

@@ -17,6 +17,7 @@ from xrouter.core.clock import SystemClock
 from xrouter.core.deployment import Deployment
 from xrouter.stores.journal import FileJournal
 
+started_by = os.getpid()
 root, kills, seed = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 deployment = Deployment(id="fake/model", provider="fake", kind="openai_compatible", upstream_model="model")
 request = ChatRequest(model="fake/model", stream=False, fields={})
@@ -24,7 +25,7 @@ request = ChatRequest(model="fake/model", stream=False, fields={})
 
 def write_for_ever(pipe: int) -> None:
     journal = FileJournal(root, SystemClock())
-    while True:
+    while os.getppid() == started_by:
         call = Call(
             id="chatcmpl-1", request=request, caller=Caller("k", "k", frozenset()), request_id="r",
             started_at=1, started=1,
@@ -49,6 +50,7 @@ for _ in range(kills):
     if child == 0:
         os.close(reader)
         write_for_ever(writer)
+        os._exit(0)
     os.close(writer)
     time.sleep(moments.uniform(0, 0.012))
     os.kill(child, signal.SIGKILL)

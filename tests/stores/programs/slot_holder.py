@@ -1,10 +1,11 @@
 """Takes slots named argv[2] (limit argv[3]) under argv[1]; prints the most holders it ever saw at once.
 
-With argv[4] == "forever" holds one slot until it is killed; else 20 tasks take turns, each a few times, and
-every holder leaves a file in `inside/` while it holds.
+With argv[4] == "forever" holds one slot until it or its parent is killed; else 20 tasks take turns, each a few times,
+and every holder leaves a file in `inside/` while it holds.
 """
 
 import asyncio
+import os
 import sys
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from xrouter.core.ids import ulid
 from xrouter.stores.slots import HostSlots
 
 root, name, limit = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+started_by = os.getppid()
 slots = HostSlots(root / "slots")
 inside = root / "inside"
 
@@ -20,7 +22,8 @@ async def hold_for_ever(deadline: float) -> None:
     async with slots.hold(name, limit, deadline):
         sys.stdout.write("held\n")
         sys.stdout.flush()
-        await asyncio.Event().wait()
+        while os.getppid() == started_by:
+            await asyncio.sleep(0.2)
 
 
 def holders() -> int:

@@ -1,13 +1,12 @@
 """`POST /v1/chat/completions`, streamed or whole."""
 
 from contextlib import aclosing, suppress
-from math import inf
 
 from xrouter.core.call import Call, Caller
 from xrouter.core.chat import Answer
 from xrouter.core.errors import GatewayError, Internal, Invalid
 from xrouter.core.money import rub_text
-from xrouter.dialects.exchange import JSON, Exchange
+from xrouter.dialects.exchange import JSON, Exchange, Silence
 from xrouter.dialects.limits import Limits
 from xrouter.dialects.openai import chat_answer, chat_request, problems
 from xrouter.edge import body as request_body
@@ -21,23 +20,19 @@ class ChatCompletions:
     def __init__(self, gateway: Gateway, limits: Limits) -> None:
         self._gateway = gateway
         self._limits = limits
+        self._silence = Silence(limits.status_wait_s, limits.ping_s)
 
     async def __call__(self, exchange: Exchange) -> None:
         limits = self._limits
         caller = await pipeline.admit(exchange.credential(), self._gateway)
-        body = await request_body.read_body(
-            exchange.scope,
-            exchange.receive,
-            limit=limits.max_body_bytes,
-            timeout_s=inf,  # the edge keeps the time
-        )
+        body = await request_body.read_body(exchange.scope, exchange.receive, limit=limits.max_body_bytes)
         request_body.check_utf8(body)
         request_body.check_depth(body)
         request_body.check_surrogates(body)
         call = self._call(exchange, caller, body)
         exchange.call = call
         try:
-            async with exchange.watch_client(limits.status_wait_s if call.request.stream else None):
+            async with exchange.watch_client(self._silence if call.request.stream else None):
                 if call.request.stream:
                     await self._stream(exchange, call)
                 else:

@@ -7,7 +7,8 @@ Field list: OpenAI's API reference of 2026-11 plus the documented extras of vLLM
 
 import re
 from collections.abc import Callable
-from typing import Annotated, Any, Literal, get_args
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 from msgspec import Meta, Raw, Struct
@@ -173,26 +174,40 @@ def _check(name: str, raw: Raw) -> Any:
     try:
         return _CHECKS[name](raw)
     except msgspec.DecodeError as error:
-        raise _invalid(name, error) from None
+        raise _invalid(name, error, _TYPES[name]) from None
 
 
 _MISSING = re.compile(r"missing required field `(?P<field>[^`]+)`")
 _WRONG_WORD = re.compile(r"Invalid enum value (?P<value>.+)$", re.DOTALL)
-_WORDS = {
-    "role": get_args(Role),
-    "reasoning_effort": get_args(_TYPES["reasoning_effort"]),
-    "verbosity": get_args(_TYPES["verbosity"]),
-    "tool_choice": ("none", "auto", "required", "an object"),
-    "response_format.type": ("text", "json_object", "json_schema"),
-    "content.type": ("text", "image_url", "input_audio", "file", "refusal"),
-}
+_STEP = re.compile(r"\[[^]]*\]|[^.\[\]]+")
 
 
-def _invalid(name: str, error: msgspec.DecodeError) -> Invalid:
-    """msgspec's complaint about the field `name` with the place in our spelling and the words it may be."""
+def _words_at(kind: Any, path: list[str]) -> list[str]:
+    """The words that the type `kind` allows at `path`, whose steps are field names and `[...]`."""
+    origin, inside = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        return _words_at(inside[0], path)
+    if origin is Union or origin is UnionType:
+        return [word for one in inside for word in _words_at(one, path)]
+    if origin is Literal:
+        return [] if path else list(inside)
+    if origin is list or origin is dict:
+        return _words_at(inside[-1], path[1:]) if path else []
+    if isinstance(kind, type) and issubclass(kind, Struct):
+        if not path:
+            return ["an object"]
+        return _words_at(get_type_hints(kind, include_extras=True).get(path[0]), path[1:])
+    return []
+
+
+def _invalid(name: str, error: msgspec.DecodeError, kind: Any) -> Invalid:
+    """msgspec's complaint about the field `name` of type `kind` with the place in our spelling and the words it
+    may be."""
     text, param, code = str(error), name, None
+    path: list[str] = []
     place = _PLACE.search(text)
     if place:
+        path = _STEP.findall(place["path"])
         # msgspec writes `[...]` for a value of an object whose keys are the client's own.
         text, param = text[: place.start()], name + place["path"].replace("[...]", "")
     missing = _MISSING.search(text)
@@ -200,8 +215,7 @@ def _invalid(name: str, error: msgspec.DecodeError) -> Invalid:
         param, text, code = f"{param}.{missing['field']}", "is missing", "missing_required_parameter"
     wrong = _WRONG_WORD.match(text)
     if wrong:
-        plain = re.sub(r"\[[^]]*\]", "", param)
-        allowed = next((words for end, words in _WORDS.items() if plain.endswith(end)), None)
+        allowed = _words_at(kind, path)
         text = f"{wrong['value'][:100]} is not allowed" + (f"; allowed: {', '.join(allowed)}" if allowed else "")
     return Invalid(f"{param}: {text}.", param=param, code=code)
 
@@ -217,7 +231,7 @@ def _check_messages(messages: list[_Message]) -> None:
         elif first != b'"' and not (first == b"n" and message.role in ("assistant", "function")):
             raise Invalid(
                 f"{place}.content: must be a string or an array of parts"
-                + (" (null is allowed for an assistant's tool calls only)." if first == b"n" else "."),
+                + (" (null is allowed for an assistant and a function only)." if first == b"n" else "."),
                 param=f"{place}.content",
             )
         if message.tool_calls:
@@ -251,7 +265,7 @@ def _check_parts(content: Raw, place: str) -> None:
     try:
         parts = _PARTS.decode(content)
     except msgspec.DecodeError as error:
-        raise _invalid(f"{place}.content", error) from None
+        raise _invalid(f"{place}.content", error, list[_Part]) from None
     for index, part in enumerate(parts):
         if part.type == "text" and bytes(memoryview(part.text)[:1]) != b'"':
             param = f"{place}.content[{index}].text"

@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from xrouter.core.errors import GatewayError, UpstreamError
+from xrouter.core.errors import GatewayError, MethodNotAllowed, UpstreamError
 
 
 def body(error: GatewayError, request_id: str) -> bytes:
@@ -27,10 +27,15 @@ def fields(error: GatewayError, request_id: str) -> dict[str, Any]:
 
 
 def headers(error: GatewayError) -> list[tuple[bytes, bytes]]:
-    """Retry advice. Official clients repeat 408, 409, 429 and 5xx by themselves unless `x-should-retry` says
-    no; we say no when the vendors were already tried, so that retries do not multiply. A 503 always says when:
-    a second from now where nobody knows better."""
+    """`Allow` for a 405, and retry advice.
+
+    Official clients repeat 408, 409, 429 and 5xx by themselves unless `x-should-retry` says no; we say no when the
+    vendors were already tried, so that retries do not multiply. A 503 always says when: a second from now where
+    nobody knows better.
+    """
     found: list[tuple[bytes, bytes]] = []
+    if isinstance(error, MethodNotAllowed):
+        found.append((b"allow", ", ".join(error.allow).encode()))
     wait_s = 1.0 if error.retry_after_s is None and error.http_status == 503 else error.retry_after_s
     if wait_s is not None:
         found.append((b"retry-after", str(max(1, round(wait_s))).encode()))

@@ -2,7 +2,8 @@
 
 Work is a plain function of a `Connection`; `read` and `write` run it as one transaction without blocking the
 event loop. `sqlalchemy.ext.asyncio` wraps the same engine the same way (`greenlet_spawn`) but imports the ORM,
-which costs 0.3 s of start-up and 8 MB; this file is the only one that would have to change to it.
+which costs 0.3 s of start-up and 12 MB; this file is the only one that would have to change to it
+(docs/decisions/0012-sync-engine-on-the-event-loop.md).
 """
 
 import asyncio

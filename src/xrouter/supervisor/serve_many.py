@@ -24,7 +24,8 @@ from xrouter.settings import ConfigError, Settings, load_config
 from xrouter.supervisor.environment import environment_for
 from xrouter.supervisor.lifeline import READY, RETIRE, Lifeline
 from xrouter.supervisor.listening import BACKLOG, bind, url_of
-from xrouter.supervisor.serve import CLOSE_S, LAST_WORDS_S, Announce
+from xrouter.supervisor.serve_as_worker import Arguments
+from xrouter.supervisor.serve_one import CLOSE_S, LAST_WORDS_S, Announce
 from xrouter.telemetry.metrics import Metrics
 from xrouter.telemetry.shared_dir import SharedDir
 
@@ -234,14 +235,13 @@ class _Crew:
 
     async def _start(self, place: int) -> _Worker:
         ours, theirs = socket.socketpair()
-        fds = self._listener.fileno(), theirs.fileno()
+        told = Arguments(self._listener.fileno(), theirs.fileno(), self._hang_s / _BEATS_PER_HANG)
         try:
             process = await asyncio.create_subprocess_exec(
                 *self._command,
-                *(str(fd) for fd in fds),
-                str(self._hang_s / _BEATS_PER_HANG),
+                *told.written(),
                 stdin=subprocess.DEVNULL,
-                pass_fds=fds,
+                pass_fds=(told.listener_fd, told.lifeline_fd),
                 env=self._environment,
                 start_new_session=True,  # a terminal's Ctrl-C comes to us alone, and we pass it on
             )
