@@ -250,8 +250,8 @@ def main() -> int:
     parser.add_argument("--peers", action="store_true", help="LiteLLM and gpt2giga too, in environments of their own")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as well")
     parser.add_argument("--reps", type=int, default=3, help="turns per figure (default 3)")
-    parser.add_argument("--scale", type=float, default=1.0, help="stretches every measured window")
-    parser.add_argument("--requests", type=int, default=50_000, help="requests of the growth figure")
+    parser.add_argument("--scale", type=float, default=0.85, help="stretches every measured window")
+    parser.add_argument("--requests", type=int, default=40_000, help="requests of the growth figure")
     parser.add_argument("--command", default=f"{PYTHON} -m xrouter serve", help="how to start the gateway")
     args = parser.parse_args()
     if sys.platform != "linux":
