@@ -5,13 +5,14 @@ Failures leave here as `UpstreamError`s only: of the transport, of the status, o
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
 from xrouter.core.call import Attempt
+from xrouter.core.chat import Event
 from xrouter.core.clock import Clock
 from xrouter.core.errors import ProviderRateLimited, ProviderTimeout, ProviderUnavailable, UpstreamError
 from xrouter.core.secret import Secret
@@ -95,6 +96,26 @@ class Exchange:
         return ProviderUnavailable(f"{self.provider} broke off ({error.reason}): {error}", provider=self.provider)
 
 
+class PayloadReader(Protocol):
+    """Makes events of one stream's payloads. `done`: nothing more is to be read, because the vendor said farewell or
+    because we `cut_short` what it goes on sending. `complete`: every choice that began has finished."""
+
+    @property
+    def done(self) -> bool: ...
+
+    @property
+    def complete(self) -> bool: ...
+
+    @property
+    def cut_short(self) -> bool: ...
+
+    def read(self, data: bytes) -> list[Event]: ...
+
+    def end(self) -> None:
+        """The stream is over. Raises `ProviderUnavailable` unless it is complete."""
+        ...
+
+
 class Reply:
     """The exchange of one `post`: enter it, then read its body with `json` or `events`.
 
@@ -163,6 +184,28 @@ class Reply:
             raise exchange.nonsense(f"with an event of more than {LINE_LIMIT} bytes") from None
         if events:
             yield events
+
+    async def decoded(self, reader: PayloadReader) -> AsyncGenerator[Event, None]:
+        """The stream's events as `reader` makes them of each payload. Close it, or read it to its end.
+
+        A stream that breaks off after its last choice has finished lacks nothing but the farewell.
+        """
+        async with aclosing(self.events()) as batches:
+            try:
+                async for batch in batches:
+                    for sent in batch:
+                        for event in reader.read(sent.data):
+                            yield event
+                        if reader.done:
+                            break
+                    if reader.done:
+                        break
+            except BrokenOff:
+                if not reader.complete:
+                    raise
+            reader.end()
+            if not reader.cut_short:
+                await self.drain(batches)
 
     async def drain(self, batches: AsyncGenerator[list[ServerEvent], None]) -> None:
         """After the last event: read the little that is left, so that the connection can serve again.

@@ -27,7 +27,7 @@ from xrouter.core.secret import Secret
 from xrouter.providers import list_deployments, upstream_url
 from xrouter.providers._http import Exchange, Reply
 from xrouter.settings import ConfigError, ProviderSettings
-from xrouter.transport import BrokenOff, Transport
+from xrouter.transport import Transport
 
 from .answer import Reading, StreamReader, read_answer
 from .login import Token, TokenKeeper, read_token
@@ -113,7 +113,7 @@ class GigaChat:
                 stops=upstream.stops,
             )
             if request.stream:
-                async with aclosing(self._events(reply, reading)) as events:
+                async with aclosing(reply.decoded(StreamReader(reading))) as events:
                     async for event in events:
                         yield event
                 return
@@ -146,25 +146,6 @@ class GigaChat:
         return await connection.enter_async_context(
             self._exchange.post(self._url, headers=headers, body=upstream.body, attempt=attempt)
         )
-
-    async def _events(self, reply: Reply, reading: Reading) -> AsyncGenerator[Event, None]:
-        reader = StreamReader(reading)
-        async with aclosing(reply.events()) as batches:
-            try:
-                async for batch in batches:
-                    for sent in batch:
-                        for event in reader.read(sent.data):
-                            yield event
-                        if reader.done:
-                            break
-                    if reader.done:
-                        break
-            except BrokenOff:
-                if not reader.complete:  # else nothing is missing but the farewell
-                    raise
-            reader.end()
-            if not reader.cut_short:
-                await reply.drain(batches)
 
 
 class _Login:

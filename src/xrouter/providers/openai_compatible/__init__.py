@@ -15,7 +15,7 @@ from xrouter.core.ports import ChatProvider
 from xrouter.providers import ProviderKind, list_deployments, read_options, upstream_url
 from xrouter.providers._http import Exchange, Reply
 from xrouter.settings import ConfigError, ProviderSettings
-from xrouter.transport import BrokenOff, Transport
+from xrouter.transport import Transport
 
 from .answer import read_answer
 from .reading import Reading, reading
@@ -75,7 +75,8 @@ class OpenAICompatible:
         headers = self._stream_headers if request.stream else self._whole_headers
         async with self._exchange.post(self._url, headers=headers, body=upstream.body, attempt=attempt) as reply:
             if request.stream:
-                async with aclosing(self._events(reply, how)) as events:
+                reader = StreamReader(self._exchange.provider, reply.in_band, how)
+                async with aclosing(reply.decoded(reader)) as events:
                     async for event in events:
                         yield event
                 return
@@ -84,24 +85,6 @@ class OpenAICompatible:
 
     async def _answer(self, reply: Reply, how: Reading) -> Answer:
         return read_answer(self._exchange.provider, await reply.json(), reply.in_band, how)
-
-    async def _events(self, reply: Reply, how: Reading) -> AsyncGenerator[Event, None]:
-        reader = StreamReader(self._exchange.provider, reply.in_band, how)
-        async with aclosing(reply.events()) as batches:
-            try:
-                async for batch in batches:
-                    for sent in batch:
-                        for event in reader.read(sent.data):
-                            yield event
-                        if reader.done:
-                            break
-                    if reader.done:
-                        break
-            except BrokenOff:
-                if not reader.complete:  # else nothing is missing but the farewell
-                    raise
-            reader.end()
-            await reply.drain(batches)
 
 
 _plain = RowKind("openai_compatible", rows()["openai_compatible"])

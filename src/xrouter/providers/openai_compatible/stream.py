@@ -34,6 +34,8 @@ _UNTOLD_LIMIT = 2048  # characters of reasoning that may yet turn out to be the 
 class StreamReader:
     """One stream. `done` after `[DONE]`; `complete` when every choice that began has finished."""
 
+    cut_short = False  # these servers know `stop` themselves
+
     def __init__(self, provider: str, in_band: Callable[[Any], UpstreamError], reading: Reading) -> None:
         self._provider = provider
         self._in_band = in_band
