@@ -28,6 +28,7 @@ from pydantic_core import CoreSchema, core_schema
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from xrouter.core.deployment import Timeouts
+from xrouter.core.operation import Operation
 from xrouter.core.secret import Secret
 
 
@@ -167,6 +168,9 @@ class ModelSettings(_Strict):
     """One model of a provider. `name` is the vendor's own id; the public id is `provider/name`."""
 
     name: str = Field(min_length=1)
+    serves: frozenset[Operation] | None = Field(
+        None, description="chat, embeddings, images, rerank. Unset: what the kind knows of the name, else chat."
+    )
     price: PriceSettings | None = None
     timeouts: TimeoutSettings | None = None
 

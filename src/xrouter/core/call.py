@@ -4,10 +4,19 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from math import inf
+from typing import TypeAlias
 
-from xrouter.core.chat import ChatRequest, Usage
+from xrouter.core.chat import Answer, ChatRequest, Usage
 from xrouter.core.deployment import Deployment
+from xrouter.core.embeddings import Embeddings, EmbeddingsRequest
+from xrouter.core.errors import Invalid
 from xrouter.core.ids import ulid
+from xrouter.core.images import Images, ImagesRequest
+from xrouter.core.rerank import Ranking, RerankRequest
+
+Request: TypeAlias = ChatRequest | EmbeddingsRequest | ImagesRequest | RerankRequest
+Whole: TypeAlias = Answer | Embeddings | Images | Ranking
+"""The one event of a call that is not streamed."""
 
 
 class Scope(StrEnum):
@@ -61,7 +70,8 @@ class Call:
     `started_at` is wall time, `started` and `deadline` are points on the monotonic clock, all in seconds;
     `timeout_s` is what the client asked for, and the pipeline makes the deadline from it. `attempts` are the
     upstream calls in order; `served_model` is the model id that answered, in the client's own spelling. `cut_by`
-    says who ends the call should it end before its answer does.
+    says who ends the call should it end before its answer does. `strict`: a parameter that a vendor has no word for
+    is an error instead of being dropped.
     """
 
     request: ChatRequest
@@ -77,6 +87,7 @@ class Call:
     attempts: list["Attempt"] = field(default_factory=list)
     served_model: str | None = None
     cut_by: str = "client_left"
+    strict: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -110,6 +121,17 @@ class Attempt:
     ended: float | None = None
     ended_at: float | None = None
     journaled: bool = False
+
+    def drop(self, names: tuple[str, ...]) -> None:
+        """The vendor has no word for these parameters: they do not leave. Called by the adapter before anything is
+        sent. Raises `Invalid` where the client asked to be strict."""
+        if names and self.call.strict:
+            raise Invalid(
+                f"{self.deployment.id} does not know the parameter '{names[0]}'. Leave it out, or do not be strict.",
+                code="unsupported_parameter",
+                param=names[0],
+            )
+        self.dropped = names
 
     def sending(self) -> None:
         """The connection is held and the first byte is about to leave: the intent goes to the journal now.

@@ -7,10 +7,12 @@ knows travels in `extra` (beside what it belongs to) or as an `Extension`. No ad
 `Reasoning.signature` yet: they stand here because the union is frozen and the later dialects need them.
 """
 
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, ClassVar, Literal, TypeAlias, get_args
 
 import msgspec
 from msgspec import Raw, Struct
+
+from xrouter.core.operation import Operation
 
 Fields: TypeAlias = dict[str, Raw]
 """Fields that we pass on without knowing them: name -> the JSON text as it came."""
@@ -60,13 +62,19 @@ class ChatRequest(Struct, frozen=True):
 
     `fields` holds every other top-level field in OpenAI's spelling as its own JSON text; the dialect has
     checked the type of each field it knows and the syntax of all. Steps decode one when they need it.
+
+    `prompt` is set for `/v1/completions`: the text to be continued. `messages` then hold it as one user message,
+    for vendors that only chat.
     """
+
+    operation: ClassVar[Operation] = Operation.CHAT
 
     model: str
     stream: bool
     fields: Fields
     models: tuple[str, ...] = ()
     include_usage: bool = False
+    prompt: str | None = None
 
     def field(self, name: str) -> Any:
         """The decoded value of a field, or None where the client sent none (or null)."""

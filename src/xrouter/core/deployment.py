@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from xrouter.core.money import Price
+from xrouter.core.operation import Operation
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,9 @@ class Deployment:
 
     `id` is the public model id `provider/name`; several deployments may serve one alias. `price` None means
     unpriced: calls cost 0 and say so. `max_concurrency` is the vendor's limit for the credential, shared by
-    every worker of this host under the name `credential`; 0 means none.
+    every worker of this host under the name `credential`; 0 means none. `serves` are the operations that this
+    model can do; `one_choice` and `one_input` mark vendors that give one choice (`n`) or take one text for an
+    embedding at a time: the pipeline then makes an attempt of each.
     """
 
     id: str
@@ -39,3 +42,6 @@ class Deployment:
     max_concurrency: int = 0
     credential: str = ""
     created: int = 0
+    serves: frozenset[Operation] = frozenset({Operation.CHAT})
+    one_choice: bool = False
+    one_input: bool = False

@@ -6,12 +6,16 @@ from typing import Protocol, runtime_checkable
 
 from xrouter.core.call import Attempt, Call, Caller, Scope
 from xrouter.core.chat import ChatRequest, Event, Usage
+from xrouter.core.embeddings import Embeddings, EmbeddingsRequest
+from xrouter.core.images import Images, ImagesRequest
 from xrouter.core.records import AttemptFilter, AttemptRecord, KeyRecord, NewKey, Page
+from xrouter.core.rerank import Ranking, RerankRequest
 
 
 @runtime_checkable
 class ChatProvider(Protocol):
-    """The only thing a provider must be.
+    """What every provider is. What else it can do are the ports below: a provider has those methods that its vendor
+    serves, and its deployments say which models they hold for (`Deployment.serves`).
 
     Yields the answer's events in order. A non-streamed request (`request.stream` false) yields exactly one
     `Answer`; a streamed one ends with a `Finish` for each choice, and a `Usage` where the vendor gave one.
@@ -21,6 +25,27 @@ class ChatProvider(Protocol):
     """
 
     def chat(self, request: ChatRequest, attempt: Attempt) -> AsyncGenerator[Event, None]: ...
+
+
+@runtime_checkable
+class EmbeddingsProvider(Protocol):
+    """Makes vectors. The duties towards `attempt`, and the errors, are those of `chat`."""
+
+    async def embed(self, request: EmbeddingsRequest, attempt: Attempt) -> Embeddings: ...
+
+
+@runtime_checkable
+class ImagesProvider(Protocol):
+    """Makes pictures. The duties towards `attempt`, and the errors, are those of `chat`."""
+
+    async def draw(self, request: ImagesRequest, attempt: Attempt) -> Images: ...
+
+
+@runtime_checkable
+class RerankProvider(Protocol):
+    """Sorts documents. The duties towards `attempt`, and the errors, are those of `chat`."""
+
+    async def rerank(self, request: RerankRequest, attempt: Attempt) -> Ranking: ...
 
 
 class KeyStore(Protocol):

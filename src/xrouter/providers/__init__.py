@@ -7,7 +7,7 @@
 import hashlib
 import importlib
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from ipaddress import ip_address
 from typing import Any, Protocol, TypeVar, cast
@@ -18,6 +18,7 @@ import msgspec
 from xrouter.core.clock import Clock
 from xrouter.core.deployment import Deployment, Timeouts
 from xrouter.core.money import Price
+from xrouter.core.operation import Operation
 from xrouter.core.ports import ChatProvider
 from xrouter.core.secret import Secret
 from xrouter.settings import ConfigError, ModelSettings, ProviderSettings, TimeoutSettings
@@ -25,6 +26,7 @@ from xrouter.transport import Transport
 from xrouter.transport.guard import ForbiddenAddress, check_url
 
 _Table = TypeVar("_Table", bound=msgspec.Struct)
+_CHAT = frozenset({Operation.CHAT})
 
 
 class ProviderKind(Protocol):
@@ -150,9 +152,13 @@ def list_deployments(
     prices: Mapping[str, Price],
     max_concurrency: int,
     options: type[msgspec.Struct] = NoOptions,
+    serves: Callable[[str], frozenset[Operation]] = lambda _model: _CHAT,
+    one_choice: bool = False,
+    one_input: bool = False,
 ) -> tuple[Deployment, ...]:
     """The deployments of one account. `prices` and `max_concurrency` are the kind's own defaults; what the
-    operator wrote wins. `options` is the struct that the kind reads its own settings with."""
+    operator wrote wins. `options` is the struct that the kind reads its own settings with. `serves` says what a model
+    can do by its name; `one_choice` and `one_input` as in `Deployment`."""
     read_options(name, settings, options)
     limit = max_concurrency if settings.max_concurrency is None else settings.max_concurrency
     return tuple(
@@ -165,6 +171,9 @@ def list_deployments(
             timeouts=_timeouts(model.timeouts or settings.timeouts),
             max_concurrency=limit,
             credential=_slot_name(name, kind, settings.api_key),
+            serves=model.serves or serves(model.name),
+            one_choice=one_choice,
+            one_input=one_input,
         )
         for model in settings.models
     )

@@ -61,7 +61,7 @@ class Lark:
     async def chat(self, request: ChatRequest, attempt: Attempt) -> AsyncGenerator[Event, None]:
         """See `core.ports.ChatProvider`."""
         body = upstream_body(request, attempt.deployment.upstream_model, self._options.voice)
-        attempt.dropped = tuple(name for name in request.fields if name not in _UNDERSTOOD)
+        attempt.drop(tuple(name for name in request.fields if name not in _UNDERSTOOD))
         async with self._exchange.post(self._url, headers=self._headers, body=body, attempt=attempt) as reply:
             if request.stream:
                 async with aclosing(self._events(reply)) as events:

@@ -102,7 +102,7 @@ class GigaChat:
         """See `core.ports.ChatProvider`. A token that the vendor no longer takes is replaced once, and the
         call repeated under the same attempt: a 401 is not billed."""
         upstream = vendor_request(request, attempt.deployment.upstream_model)
-        attempt.dropped = upstream.dropped
+        attempt.drop(upstream.dropped)
         async with AsyncExitStack() as connection:
             reply = await self._post(connection, upstream, attempt, stream=request.stream)
             reading = Reading(

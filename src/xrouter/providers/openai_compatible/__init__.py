@@ -70,7 +70,7 @@ class OpenAICompatible:
     async def chat(self, request: ChatRequest, attempt: Attempt) -> AsyncGenerator[Event, None]:
         """See `core.ports.ChatProvider`."""
         upstream = upstream_request(request, attempt.deployment.upstream_model, self._row)
-        attempt.dropped = upstream.dropped
+        attempt.drop(upstream.dropped)
         how = reading(self._row, upstream, attempt.id)
         headers = self._stream_headers if request.stream else self._whole_headers
         async with self._exchange.post(self._url, headers=headers, body=upstream.body, attempt=attempt) as reply:
