@@ -46,7 +46,7 @@ from xrouter.telemetry.metrics import Metrics
 from xrouter.telemetry.observer import Observer
 from xrouter.telemetry.shared_dir import shared_dir
 from xrouter.transport import Transport
-from xrouter.transport.aiohttp_client import open_transport
+from xrouter.transport.client import open_transport
 
 _log = structlog.get_logger()
 

@@ -51,7 +51,7 @@ def test_each_dependency_has_its_reason() -> None:
 
 
 DISTRIBUTION = {"yaml": "pyyaml", "prometheus_client": "prometheus-client", "pydantic_settings": "pydantic-settings"}
-PART_OF = {"starlette": "fastapi", "pydantic_core": "pydantic", "yarl": "aiohttp", "multidict": "aiohttp"}
+PART_OF = {"starlette": "fastapi", "pydantic_core": "pydantic"}
 """Packages that stand in the interface of one that we name: they come with it and keep its compatibility."""
 NEVER_IMPORTED = {"aiosqlite": "SQLAlchemy loads it by the URL", "httptools": "uvicorn's parser"}
 

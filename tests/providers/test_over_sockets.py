@@ -16,7 +16,7 @@ from xrouter.core.ports import ChatProvider
 from xrouter.providers import kinds, load
 from xrouter.providers.openai_compatible import row_names
 from xrouter.settings import ProviderSettings
-from xrouter.transport.aiohttp_client import open_transport
+from xrouter.transport.client import open_transport
 
 
 def recorded(kind: str, case: str) -> bytes:

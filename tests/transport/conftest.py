@@ -14,7 +14,7 @@ import pytest_asyncio
 import trustme
 import uvloop
 
-from xrouter.transport.aiohttp_client import AiohttpTransport, open_transport
+from xrouter.transport.client import HttpTransport, open_transport
 
 
 def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> dict[str, Any]:
@@ -110,11 +110,11 @@ async def serve() -> AsyncIterator[Callable[..., Awaitable[Server]]]:
 
 
 @pytest_asyncio.fixture
-async def dial() -> AsyncIterator[Callable[..., AiohttpTransport]]:
+async def dial() -> AsyncIterator[Callable[..., HttpTransport]]:
     """`dial(**settings)` opens a transport that trusts 127.0.0.1; all of them close after the test."""
-    opened: list[AiohttpTransport] = []
+    opened: list[HttpTransport] = []
 
-    def open_one(**settings: Any) -> AiohttpTransport:
+    def open_one(**settings: Any) -> HttpTransport:
         defaults: dict[str, Any] = {
             "provider": "acme",
             "connect_timeout_s": 5.0,
@@ -143,25 +143,12 @@ class Names:
         self.table = table
         self.asked: list[str] = []
 
-    async def resolve(self, host: str, port: int = 0, family: int = 0) -> list[dict[str, Any]]:
+    async def __call__(self, host: str) -> list[str]:
         self.asked.append(host)
         found = self.table[host]
         if isinstance(found, OSError):
             raise found
-        return [
-            {
-                "hostname": host,
-                "host": address,
-                "port": port,
-                "family": socket.AF_INET6 if ":" in address else socket.AF_INET,
-                "proto": 0,
-                "flags": socket.AI_NUMERICHOST,
-            }
-            for address in found
-        ]
-
-    async def close(self) -> None:
-        pass
+        return found
 
 
 @pytest.fixture(scope="session")

@@ -156,10 +156,11 @@ async def test_in_mid_body(serve, dial, first, second, reason):
 async def test_a_reset_after_the_last_byte_takes_nothing_back(serve, dial, head):
     pause = Pause()
     server = await serve(playing(head, pause, RST))
-    async with dial().request("POST", server.url, headers={}, body=b"{}") as response:
+    transport = dial()
+    async with transport.request("POST", server.url, headers={}, body=b"{}") as response:
         pause.go_on.set()
         async with asyncio.timeout(5):
-            while response._wire.exception() is None:
+            while next(iter(transport._pool._open), None) is not None:
                 await asyncio.sleep(0.001)
         assert await response.read(100) == b"hello"
 

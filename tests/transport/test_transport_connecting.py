@@ -53,7 +53,7 @@ async def test_a_name_without_addresses(dial, names):
 
 async def test_a_name_server_that_never_answers(dial, names):
     class Silent(names):
-        async def resolve(self, host, port=0, family=0):
+        async def __call__(self, host):
             await asyncio.Event().wait()
 
     error = await refusal(dial(lookup=Silent({}), connect_timeout_s=0.1), "https://api.example.test/v1")
@@ -231,7 +231,7 @@ async def test_a_proxy_that_does_not_work(serve, dial, names, behaviour):
     assert where in str(error)
     assert "s3cret" not in str(error)
     assert error.__cause__ is None
-    assert error.__suppress_context__, "aiohttp's error would show the proxy's headers in a traceback"
+    assert error.__suppress_context__, "a cause would show the proxy's words in a traceback"
 
 
 async def test_certificates_are_verified_through_a_proxy_too(serve, dial, authority, server_tls):

@@ -359,8 +359,8 @@ async def test_nagle_is_off(serve, dial):
     server = await serve(answering(OK))
     transport = dial()
     async with transport.request("POST", server.url, headers={}, body=b"{}") as response:
-        wire = next(iter(transport._pool._connector._acquired))
-        sock = wire.transport.get_extra_info("socket")
+        [wire] = transport._pool._open
+        sock = wire._socket.get_extra_info("socket")
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0
         await response.read(10)
 

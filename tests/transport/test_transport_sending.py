@@ -92,7 +92,7 @@ async def test_when_the_mark_fails_nothing_leaves(serve, dial, problem):
 async def test_nothing_is_ever_sent_twice(serve, dial, method, end):
     """The second request on a kept connection meets a server that reads it and goes: the trap for silent retries.
 
-    aiohttp's own session repeats GET, PUT and DELETE here (client.py, `retry_persistent_connection`).
+    Libraries' sessions repeat GET, PUT and DELETE here by themselves.
     """
     requests: list[bytes] = []
 
@@ -190,11 +190,11 @@ async def test_an_answer_nobody_asked_for_does_not_answer_the_next_request(serve
     server = await serve(script)
     transport = dial()
     assert await post(transport, server.url) == b"{}"
-    [[(idle, _)]] = transport._pool._connector._conns.values()
+    [[idle]] = transport._pool._idle.values()
     kept.set()
     await poisoned.wait()
     async with asyncio.timeout(5):
-        while seen_by_loop and not idle.should_close:
+        while seen_by_loop and not idle._spoilt:
             await asyncio.sleep(0.001)
     assert await post(transport, server.url) == b"{}"
     assert server.connections == 2

@@ -1,7 +1,7 @@
 """The upstream HTTP client behind one small interface: request in, status and a byte stream out.
 
 Everything that dials out goes through here, so the address guard, the CA bundles and the egress proxy hold
-for all of it. `open_transport()` in `aiohttp_client.py` is the present implementation.
+for all of it. `open_transport()` in `client.py` opens it.
 """
 
 from collections.abc import AsyncIterator, Callable, Mapping

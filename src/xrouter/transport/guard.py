@@ -7,11 +7,11 @@ name cannot mean something else a moment later (DNS rebinding).
 
 import re
 import socket
-from collections.abc import Iterable, Sequence
+from asyncio import Task, create_task, get_running_loop, shield
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Final, TypeAlias
 
-from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 Address: TypeAlias = IPv4Address | IPv6Address
@@ -172,33 +172,64 @@ def _plain(host: str) -> str:
     return host.strip("[]").lower().removesuffix(".")
 
 
-class GuardedResolver(AbstractResolver):
-    """Looks names up through another resolver and refuses the whole answer when any address in it is forbidden.
+Lookup: TypeAlias = Callable[[str], Awaitable[list[str]]]
+"""A name's numeric addresses, in the order in which they should be tried. Raises `OSError` when there is no answer."""
 
-    All, not only the bad ones: an answer that mixes public and private addresses is an attack or a mistake.
+
+async def system_lookup(host: str) -> list[str]:
+    """The system's resolver, in a thread of the event loop's."""
+    found = await get_running_loop().getaddrinfo(
+        host, None, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG, proto=socket.IPPROTO_TCP
+    )
+    return [str(address[0]) for *_, address in found]
+
+
+# For so long an answer holds: a burst of connections asks once. Shorter than any vendor's failover by name.
+_HOLD_S: Final = 10.0
+_MAX_NAMES: Final = 256
+
+
+class GuardedLookup:
+    """Looks names up through `lookup` and refuses the whole answer when any address in it is forbidden.
+
+    All, not only the bad ones: an answer that mixes public and private addresses is an attack or a mistake. What is
+    being asked is asked once, for everybody who waits for it.
     """
 
-    def __init__(self, lookup: AbstractResolver, allow_private: Sequence[Network], trusted_hosts: frozenset[str]):
+    def __init__(self, lookup: Lookup, allow_private: Sequence[Network], trusted_hosts: frozenset[str]) -> None:
         self._lookup = lookup
         self._allow_private = tuple(allow_private)
         self._trusted_hosts = trusted_hosts
+        self._asked: dict[str, tuple[float, Task[list[str]]]] = {}
 
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
-    ) -> list[ResolveResult]:
-        """Raises `ForbiddenAddress`, or `OSError` when there is no answer."""
-        found = await self._lookup.resolve(host, port, family)
+    async def addresses(self, host: str) -> list[str]:
+        """The addresses to dial. A numeric host is its own address (`check_url` has judged it).
+
+        Raises `ForbiddenAddress`, or `OSError` when there is no answer.
+        """
+        try:
+            return [str(ip_address(host))]
+        except ValueError:
+            pass
+        now = get_running_loop().time()
+        until, asking = self._asked.get(host, (0.0, None))
+        if asking is None or now >= until or (asking.done() and (asking.cancelled() or asking.exception())):
+            if len(self._asked) >= _MAX_NAMES:
+                self._asked.clear()
+            asking = create_task(self._resolve(host))
+            self._asked[host] = (now + _HOLD_S, asking)
+        return await shield(asking)
+
+    async def _resolve(self, host: str) -> list[str]:
+        found = await self._lookup(host)
         if not found:
             raise OSError(None, "the name has no address")
         if not is_trusted(host, self._trusted_hosts):
-            for item in found:
-                reason = why_forbidden(ip_address(item["host"]), self._allow_private)
+            for address in found:
+                reason = why_forbidden(ip_address(address), self._allow_private)
                 if reason is not None:
                     raise ForbiddenAddress(
-                        f"{host} leads to {item['host']}, which is {reason}; "
+                        f"{host} leads to {address}, which is {reason}; "
                         "if it is your own, list its network in `allow_private`"
                     )
         return found
-
-    async def close(self) -> None:
-        await self._lookup.close()

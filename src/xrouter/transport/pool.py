@@ -1,31 +1,15 @@
-"""The connections of one provider: how many, to where, which of them may serve again, and why one cannot be had."""
+"""The connections of one provider: how many, to where, and which of them may serve again."""
 
-import errno
-from asyncio import Future, get_running_loop, timeout
+from asyncio import Future, TimerHandle, get_running_loop, timeout
 from collections import deque
 from collections.abc import Sequence
-from ipaddress import IPv4Network, IPv6Network
-from ssl import SSLCertVerificationError, SSLContext
 from typing import Final
 
-from aiohttp import (
-    ClientConnectorCertificateError,
-    ClientConnectorDNSError,
-    ClientConnectorError,
-    ClientConnectorSSLError,
-    ClientError,
-    ClientHttpProxyError,
-    ClientTimeout,
-    ThreadedResolver,
-)
-from aiohttp.abc import AbstractResolver
-from aiohttp.connector import Connection
-from aiohttp.http import HttpProcessingError
-
 from xrouter.transport import CannotConnect
-from xrouter.transport.guard import ForbiddenAddress, GuardedResolver, check_url, is_inside, is_trusted
-from xrouter.transport.route import Proxy, Route
-from xrouter.transport.wire import Connector, Wire, cut
+from xrouter.transport.dial import Dialler
+from xrouter.transport.guard import ForbiddenAddress, Network, check_url, is_trusted
+from xrouter.transport.route import Route
+from xrouter.transport.wire import Wire
 
 # Idle connections are kept for less time than any server known to us keeps them: uvicorn (and so vLLM) closes
 # after 5 s, nginx after 75 s. Were ours the longer time, a request could leave at the very moment the server
@@ -35,37 +19,37 @@ _MAX_ROUTES: Final = 256
 
 
 class Pool:
-    """Hands out connections. Every `take()` that returns is followed by one `give_back()`."""
+    """Hands out connections. Every `take()` that returns is followed by one `give_back()`.
+
+    `proxied` says that everything goes through a proxy; it looks the names up and would see plain http.
+    """
 
     def __init__(
         self,
+        dialler: Dialler,
         *,
         provider: str,
-        connect_timeout_s: float,
-        tls: SSLContext,
-        proxy: Proxy | None,
-        allow_private: Sequence[IPv4Network | IPv6Network],
+        proxied: bool,
+        allow_private: Sequence[Network],
         trusted_hosts: frozenset[str],
         max_connections: int,
         wait_s: float,
-        lookup: AbstractResolver | None,
     ) -> None:
+        self._dialler = dialler
         self._provider = provider
-        self._proxy = proxy
+        self._proxied = proxied
         self._allow_private = tuple(allow_private)
         self._trusted_hosts = trusted_hosts
         self._max_connections = max_connections
         self._wait_s = wait_s
-        self._connect_timeout_s = connect_timeout_s
-        self._timeout = ClientTimeout(total=None, connect=connect_timeout_s)
         self._loop = get_running_loop()
         self._free = max_connections
         self._waiting: deque[Future[None]] = deque()
         self._routes: dict[str, Route] = {}
-        # With a proxy the only name looked up here is the proxy's own, and the operator vouches for that.
-        vouched = trusted_hosts if proxy is None else frozenset({proxy.host})
-        resolver = GuardedResolver(lookup or ThreadedResolver(), self._allow_private, vouched)
-        self._connector = Connector(tls=tls, resolver=resolver, keepalive_s=_KEEPALIVE_S)
+        self._idle: dict[tuple[str, bool], deque[Wire]] = {}
+        self._open: set[Wire] = set()
+        self._sweeper: TimerHandle | None = None
+        self._closed = False
 
     def route(self, url: str) -> Route:
         """Where the URL leads. Raises `CannotConnect` when it may not be dialled."""
@@ -82,44 +66,79 @@ class Pool:
         except ForbiddenAddress as error:
             raise CannotConnect("forbidden_address", f"{self._provider}: {error}") from None
         plain = parsed.scheme == "http"
-        if plain and self._proxy is not None:
+        if plain and self._proxied:
             raise CannotConnect(
                 "forbidden_address",
                 f"{self._provider}: http to {parsed.raw_host} would pass the proxy in clear; use https",
             )
-        inside_only = plain and not is_trusted(parsed.raw_host or "", self._trusted_hosts)
-        return Route(parsed, self._loop, self._proxy, inside_only=inside_only)
+        return Route(parsed, inside_only=plain and not is_trusted(parsed.raw_host or "", self._trusted_hosts))
 
-    async def take(self, route: Route) -> tuple[Connection, Wire]:
-        """A connection with nothing of this request on it yet. Raises `CannotConnect`."""
-        if self._connector.closed:
+    async def take(self, route: Route) -> Wire:
+        """A connection with nothing of this request on it yet. Raises `CannotConnect`.
+
+        From its return to the caller's write no other task runs, when a kept connection is handed out.
+        """
+        if self._closed:
             raise CannotConnect("pool", f"{self._provider}: the client is shut down")
-        await self._take_slot()
+        if self._free:
+            self._free -= 1
+        else:
+            await self._wait_for_slot()
+        kept = self._idle.get((route.name, route.tls))
+        while kept:
+            wire = kept.pop()
+            if not wire.stale:
+                return wire
+            wire.cut()  # the peer has left; nothing was written: take another one
         try:
-            return await self._connect(route)
+            wire = await self._dialler.dial(route, self._open.discard)
         except BaseException:
             self._release_slot()
             raise
+        if self._closed:
+            wire.cut()
+            self._release_slot()
+            raise CannotConnect("pool", f"{self._provider}: the client is shut down")
+        self._open.add(wire)
+        return wire
 
-    def give_back(self, connection: Connection, wire: Wire, *, reusable: bool) -> None:
-        """The exchange is over. A connection that is not reusable is cut."""
+    def give_back(self, route: Route, wire: Wire) -> None:
+        """The exchange is over. A connection that cannot serve again is cut."""
         self._release_slot()
-        if reusable:
-            wire.used = True
-            connection.release()
-        else:
-            cut(connection, wire)
+        if not wire.rest() or self._closed:
+            wire.cut()
+            return
+        wire.since = self._loop.time()
+        self._idle.setdefault((route.name, route.tls), deque()).append(wire)
+        if self._sweeper is None:
+            self._sweeper = self._loop.call_later(_KEEPALIVE_S, self._sweep)
 
     async def close(self) -> None:
         """Cut every connection, also those in use."""
-        await self._connector.close()
+        self._closed = True
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        for wire in tuple(self._open):
+            wire.cut()
+        self._idle.clear()
 
-    async def _take_slot(self) -> None:
-        # aiohttp's own limit cannot be told from a slow connect, so slots are counted here. asyncio.Semaphore does
-        # the same, but makes a coroutine and two generators also when nobody waits, which is nearly always.
-        if self._free:
-            self._free -= 1
-            return
+    def _sweep(self) -> None:
+        """End what has been idle for too long; the one that served last stands last."""
+        self._sweeper = None
+        oldest = self._loop.time()
+        limit = oldest - _KEEPALIVE_S
+        for key, kept in list(self._idle.items()):
+            while kept and kept[0].since <= limit:
+                kept.popleft().cut()
+            if kept:
+                oldest = min(oldest, kept[0].since)
+            else:
+                del self._idle[key]
+        if self._idle:
+            self._sweeper = self._loop.call_at(oldest + _KEEPALIVE_S, self._sweep)
+
+    async def _wait_for_slot(self) -> None:
+        # asyncio.Semaphore does the same, but makes a coroutine and two generators also when nobody waits.
         turn: Future[None] = self._loop.create_future()
         self._waiting.append(turn)
         try:
@@ -142,87 +161,3 @@ class Pool:
                 turn.set_result(None)
                 return
         self._free += 1
-
-    async def _connect(self, route: Route) -> tuple[Connection, Wire]:
-        while True:
-            try:
-                connection = await self._connector.connect(route, [], self._timeout)
-            except ForbiddenAddress as error:
-                raise CannotConnect("forbidden_address", f"{self._provider}: {error}") from None
-            except (TimeoutError, ClientError, HttpProcessingError, OSError) as error:
-                raise self._explain(route, error) from None  # its text may quote headers
-            wire = connection.protocol
-            assert isinstance(wire, Wire)
-            if wire.used and wire.is_stale():
-                cut(connection, wire)  # the peer has left; nothing was written: take another one
-                continue
-            if route.inside_only and not self._leads_inside(wire):
-                cut(connection, wire)
-                raise CannotConnect(
-                    "forbidden_address",
-                    f"{self._provider}: http to {route.name} leaves the networks in `allow_private`; use https",
-                )
-            return connection, wire
-
-    def _leads_inside(self, wire: Wire) -> bool:
-        peer = wire.transport.get_extra_info("peername") if wire.transport else None
-        return peer is not None and is_inside(peer[0], self._allow_private)
-
-    def _explain(self, route: Route, error: Exception) -> CannotConnect:
-        """The reason and the words for why there is no connection."""
-        to = f"{self._provider}: {route.name}"
-        if isinstance(error, ClientConnectorCertificateError):
-            return CannotConnect("tls", f"{to}: {_certificate_words(error.certificate_error)}")
-        if isinstance(error, ClientConnectorSSLError):
-            why = getattr(error.os_error, "reason", None) or "no reason given"
-            return CannotConnect("tls", f"{to}: the TLS handshake failed ({why}); TLS 1.2 or newer is needed")
-        if isinstance(error, TimeoutError) and not isinstance(error, ClientConnectorError):
-            through = "" if self._proxy is None else f" through the proxy {self._proxy.name}"
-            return CannotConnect("timeout", f"{to}: no connection within {self._connect_timeout_s:g} s{through}")
-        if self._proxy is not None and type(error) is not ClientConnectorError:
-            # The plain class is raised only once the tunnel stands; all its kin come from the proxy itself.
-            return CannotConnect("proxy", f"{to}: the proxy {self._proxy.name} {_proxy_words(error)}")
-        if isinstance(error, ClientConnectorDNSError):
-            return CannotConnect("dns", f"{to}: the name cannot be looked up ({_os_words(error)})")
-        number = error.os_error.errno if isinstance(error, ClientConnectorError) else None
-        if number == errno.ETIMEDOUT:
-            return CannotConnect("timeout", f"{to}: does not answer ({_os_words(error)})")
-        if number in (errno.EMFILE, errno.ENFILE):
-            return CannotConnect("pool", f"{to}: this process has too many open files; raise its limit (ulimit -n)")
-        if number != errno.ECONNREFUSED and route.is_ssl() and _was_closed(error):
-            return CannotConnect("tls", f"{to}: closed the connection during the TLS handshake")
-        return CannotConnect("refused", f"{to}: cannot be reached ({_os_words(error)})")
-
-
-def _certificate_words(error: Exception) -> str:
-    """What is wrong with the certificate, and the mend."""
-    message = error.verify_message if isinstance(error, SSLCertVerificationError) else "it cannot be verified"
-    code = error.verify_code if isinstance(error, SSLCertVerificationError) else 0
-    what = f"its certificate was refused: {message}"
-    if code in (18, 19, 20, 21):  # X509_V_ERR_*: no path to a trusted root
-        return f"{what}. If the vendor has its own certificate authority, put its root (PEM) into `ca_bundle`"
-    if code == 10:
-        return f"{what}. Its owner must renew it; verification cannot be turned off"
-    if code in (62, 64):
-        return f"{what}. Check the host in `base_url`"
-    return f"{what}. Verification cannot be turned off; `ca_bundle` adds roots"
-
-
-def _proxy_words(error: Exception) -> str:
-    if isinstance(error, ClientHttpProxyError):
-        hint = "; check the user and password in `proxy`" if error.status == 407 else ""
-        return f"answered {error.status}{hint}"
-    return f"cannot be used ({_os_words(error)})"
-
-
-def _os_words(error: Exception) -> str:
-    cause = error.os_error if isinstance(error, ClientConnectorError) else error
-    if isinstance(cause, OSError) and cause.strerror:
-        return cause.strerror
-    return str(cause).partition("\n")[0] or type(cause).__name__
-
-
-def _was_closed(error: Exception) -> bool:
-    return isinstance(error, ClientConnectorError) and (
-        isinstance(error.os_error, ConnectionError) or error.os_error.errno is None
-    )

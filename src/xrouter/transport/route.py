@@ -1,13 +1,10 @@
-"""Where a URL leads, worked out once: what the connector must know, and what every request to it repeats."""
+"""Where a URL leads, worked out once: what the dialler must know, and what every request to it repeats."""
 
 import re
-from asyncio import AbstractEventLoop
+from base64 import b64encode
 from collections.abc import Mapping
 from typing import Final
 
-from aiohttp import ClientRequest, encode_basic_auth
-from aiohttp.client_reqrep import ConnectionKey
-from multidict import CIMultiDict
 from yarl import URL
 
 from xrouter import __version__
@@ -16,9 +13,9 @@ _CONTROLS: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")  # all but tab and LF
 
 
 class Proxy:
-    """The egress proxy. `name` is host:port; the credentials are only in `headers`, so no message shows them."""
+    """The egress proxy. `name` is host:port; the credentials are only in `credentials`, so no message shows them."""
 
-    __slots__ = ("headers", "host", "name", "url")
+    __slots__ = ("_credentials", "host", "name", "port")
 
     def __init__(self, text: str) -> None:
         """`text` is `http://[user:password@]host:port`. Raises `ValueError` without repeating it."""
@@ -30,48 +27,45 @@ class Proxy:
         if not host or not port or url.scheme != "http" or url.path not in ("", "/") or url.query_string:
             raise ValueError("proxy: must read http://[user:password@]host:port")
         self.host: Final = host
+        self.port: Final = port
         self.name: Final = f"{url.host_subcomponent}:{port}"
-        self.headers: Final = CIMultiDict[str]()
-        if url.user is not None:
-            self.headers["Proxy-Authorization"] = encode_basic_auth(url.user, url.password or "")
-        self.url: Final = url.with_user(None)
+        self._credentials = "" if url.user is None else f"{url.user}:{url.password or ''}"
+
+    def connect_request(self, target: str) -> bytes:
+        """The request for a tunnel to `target` (host:port); RFC 9110 section 9.3.6."""
+        lines = [f"CONNECT {target} HTTP/1.1", f"Host: {target}", f"User-Agent: xrouter/{__version__}"]
+        if self._credentials:
+            lines.append(f"Proxy-Authorization: Basic {b64encode(self._credentials.encode()).decode()}")
+        return ("\r\n".join(lines) + "\r\n\r\n").encode()
 
 
-class Route(ClientRequest):
-    """A destination in the form in which aiohttp's connector takes it.
+class Route:
+    """A destination, shared by all requests to one URL. `name` is host:port for messages, and with `tls` the key under
+    which connections are kept. `inside_only` marks plain http to a name that has to lead into `allow_private`."""
 
-    Shared by all requests to one URL: it is never sent itself. `name` is host:port for messages. `inside_only`
-    marks plain http to a name that has to lead into `allow_private`.
-    """
+    __slots__ = ("_fixed", "_target", "host", "inside_only", "name", "port", "tls")
 
-    def __init__(self, url: URL, loop: AbstractEventLoop, proxy: Proxy | None, *, inside_only: bool) -> None:
-        super().__init__(
-            "GET",
-            url,
-            loop=loop,
-            proxy=None if proxy is None else proxy.url,
-            proxy_headers=None if proxy is None else proxy.headers.copy(),
-        )
+    def __init__(self, url: URL, *, inside_only: bool) -> None:
+        host, port = url.raw_host, url.port
+        if host is None or port is None:
+            raise ValueError("a URL without a host")  # `guard.check_url` lets none through
+        self.host: Final = host
+        self.port: Final = port
+        self.tls: Final = url.scheme == "https"
+        self.name: Final = f"{url.host_subcomponent}:{port}"
+        self.inside_only: Final = inside_only
         # The headers that every request begins with: their lower-case names and their lines.
         self._fixed: Final = (
-            ("host", f"Host: {self.headers['Host']}"),
+            ("host", f"Host: {url.host_port_subcomponent}"),
             ("user-agent", f"User-Agent: xrouter/{__version__}"),
             ("accept", "Accept: */*"),
             ("accept-encoding", "Accept-Encoding: identity"),
         )
         self._target: Final = url.raw_path_qs
-        self.name: Final = f"{url.host_subcomponent}:{url.port}"
-        self.inside_only: Final = inside_only
-        # Kept, because the connector adds to `proxy_headers` when it builds a tunnel and the key is made of them.
-        self._key: Final = super().connection_key
-
-    @property
-    def connection_key(self) -> ConnectionKey:
-        return self._key
 
     def head(self, method: str, headers: Mapping[str, str], length: int | None) -> bytes:
         """The head of one request: our own headers, except those that `headers` replaces, then `headers`, then
-        Content-Length where there is a `length`. Text, because a multidict and a writer for each request cost more.
+        Content-Length where there is a `length`.
 
         Raises ValueError for a header with a line end or another control character in it.
         """
