@@ -23,6 +23,7 @@ from .json_fields import (
     take_fields,
     text,
 )
+from .plain import text_answer
 from .reading import Reading
 from .text import Called, Piece, ThinkTags, Thought, ToolCallTags, json_text
 from .usage import read_usage
@@ -32,6 +33,8 @@ _NONE = Raw(b"[]")
 
 def read_answer(provider: str, body: bytes, in_band: Callable[[Any], UpstreamError], reading: Reading) -> Answer:
     """The answer in `body`. Raises `UpstreamError`: one inside the body, or a body that is no answer."""
+    if (plain := text_answer(body, reading)) is not None:
+        return plain
     try:
         top = as_fields(body)
         if not is_null(top.get("error")) or ("choices" not in top and "message" in top):

@@ -23,6 +23,7 @@ from .json_fields import (
     known,
     text,
 )
+from .plain import MOST_MISSES, text_delta
 from .reading import Reading
 from .text import Called, Piece, ThinkTags, Thought, ToolCallTags
 from .tool_calls import ToolCallPieces
@@ -44,6 +45,7 @@ class StreamReader:
         self._started = False
         self._standing: Fields = {}  # top-level fields that stand on every chunk
         self._last_top: Fields = {}  # as they were on the last one
+        self._misses = 0  # chunks in a row that were no plain text
         self.done = False
 
     @property
@@ -52,6 +54,12 @@ class StreamReader:
 
     def read(self, data: bytes) -> list[Event]:
         """The events of one payload. Raises `UpstreamError`: in-band errors, and what is no chunk."""
+        if self._misses < MOST_MISSES and self._started:
+            plain = text_delta(data, self._last_top)
+            if plain is not None and (choice := self._choices.get(plain.choice)) is not None and choice.plain:
+                self._misses = 0
+                return [plain]
+            self._misses += 1
         if data.startswith(b"[DONE]"):
             self.done = True
             return []
@@ -127,6 +135,11 @@ class _ChoiceReader:
         self._called_in_text = False
         self._reasoning_field = reading.reasoning_field
         self.finished = False
+
+    @property
+    def plain(self) -> bool:
+        """Is a text that comes now the answer's, with nothing to look for in it?"""
+        return self._think_tags is None and self._call_tags is None and self._misfiled is None and not self.finished
 
     def read(self, choice: Fields, events: list[Event]) -> str:
         """Appends the events of one chunk's choice; gives the native finish reason where it ends."""
