@@ -13,7 +13,7 @@ def rub_text(micro: int) -> str:
     """Micro-roubles as decimal text in roubles without an exponent or trailing zeros, fit for a JSON number:
     `rub_text(1_300)` is `0.0013`."""
     whole, part = divmod(abs(micro), MICRO_PER_RUB)
-    text = f"{whole}.{part:06d}".rstrip("0").rstrip(".")
+    text = f"{whole}.{part:06d}".rstrip("0") if part else str(whole)
     return f"-{text}" if micro < 0 else text
 
 

@@ -64,6 +64,7 @@ class DataPlane:
             self.running.discard(exchange)
             gateway.telemetry.in_flight(-1)
             self._tell(exchange, status, code)
+            exchange.release()
 
     def _handler(self, exchange: Exchange) -> Handler:
         if len(self.running) > self._limits.max_in_flight:

@@ -107,6 +107,14 @@ class Exchange:
                 self.call.cut_by = SERVER_SHUTDOWN
             self._watch.interrupt(ServerShutdown())
 
+    def release(self) -> None:
+        """The last byte is out. Cut the rings (watch and exchange, call and attempts): freed now, the forty objects of
+        a request cost nothing; left to the garbage collector they were a tenth of all work."""
+        self._watch = None
+        if self.call is not None:
+            self.call.attempts.clear()
+            self.call = None
+
     def watch_client(self, silence: "Silence | None") -> "ClientWatch":
         """Enter after the body was read, around everything that takes time. `silence` is what a stream may keep;
         None for a whole answer."""
