@@ -209,7 +209,7 @@ class App:
         path: str = scope["path"]
         if path in health.PATHS:
             await self._health(scope, receive, send)
-        elif path.startswith(("/admin/", "/api/v1/")):
+        elif path.startswith("/admin/") or (path.startswith("/api/v1/") and not self._data_plane.serves(path)):
             await self._control_plane(scope, receive, send)
         else:
             await self._data_plane(scope, receive, send)
