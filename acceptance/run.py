@@ -2,9 +2,9 @@
 """Run the official SDKs, each in its own environment, against running simulators: `python acceptance/run.py`.
 
 Run it with the project's interpreter: the simulators are started with it. The standard library is enough for
-the rest; a lane for Node is skipped where there is none. `--url` and `--key` name a gateway that already stands in front of the simulators given by
-`--simulators`; its lanes find it in XROUTER_ACCEPTANCE_URL and XROUTER_ACCEPTANCE_KEY. The exit status is that of
-the first lane that failed.
+the rest; a lane for Node is skipped where there is none. `--url` and `--key` name a gateway that already stands in
+front of the simulators given by `--simulators`; its lanes find it in XROUTER_ACCEPTANCE_URL and
+XROUTER_ACCEPTANCE_KEY. The exit status is that of the first lane that failed.
 """
 
 import argparse

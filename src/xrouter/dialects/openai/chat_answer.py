@@ -35,6 +35,9 @@ _encode = msgspec.json.encode
 
 DONE = b"data: [DONE]\n\n"
 
+_MONEY = frozenset({"cost", "cost_details"})
+"""What a vendor says of these is in its own currency, and not what its attempts cost here."""
+
 
 def whole(call: Call, answer: Answer) -> bytes:
     """The body of a non-streamed completion."""
@@ -102,12 +105,12 @@ def usage(call: Call) -> dict[str, Any] | None:
         "total_tokens": tokens.total_tokens,
         "prompt_tokens_details": {"cached_tokens": tokens.cached_tokens},
         "completion_tokens_details": {"reasoning_tokens": tokens.reasoning_tokens},
-        "cost": cost(call),
     }
+    if tokens.extra:
+        found |= {name: raw for name, raw in tokens.extra.items() if name not in _MONEY}
+    found["cost"] = cost(call)
     if tokens.estimated:
         found["estimated"] = True
-    if tokens.extra:
-        found |= tokens.extra
     return found
 
 
@@ -186,7 +189,7 @@ class ChunkWriter:
         return b"%b%b]%b" % (self._head or self._make_head(), _encode(body), self._tail)
 
     def _make_head(self) -> bytes:
-        fields = self._common() | self._extra
+        fields = self._common() | self._extra | self._ours()
         self._head = b"data: " + _encode(fields)[:-1] + b',"choices":['
         return self._head
 
@@ -200,6 +203,10 @@ class ChunkWriter:
             "system_fingerprint": None,
         }
 
+    def _ours(self) -> dict[str, Any]:
+        """What stands on every chunk whatever the vendor says of it."""
+        return {}
+
     def end(self) -> bytes:
         """The usage for clients that asked, and `[DONE]`."""
         return (self.usage() if self._usage_wanted else b"") + DONE
@@ -210,7 +217,8 @@ class ChunkWriter:
 
     def usage(self) -> bytes:
         """The last chunk: no choices, all the tokens, the cost."""
-        return b"data: " + _encode(self._common() | self._extra | {"choices": [], "usage": usage(self._call)}) + b"\n\n"
+        fields = self._common() | self._extra | self._ours()
+        return b"data: " + _encode(fields | {"choices": [], "usage": usage(self._call)}) + b"\n\n"
 
 
 def _tool_delta(event: ToolDelta) -> dict[str, Any]:

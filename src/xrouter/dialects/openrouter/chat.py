@@ -25,7 +25,7 @@ def whole(call: Call, answer: Answer, *, hidden: bool) -> bytes:
     body = chat_answer.fields(call, answer)
     body["provider"] = provider(call)
     for shown, choice in zip(body["choices"], answer.choices, strict=True):
-        shown["native_finish_reason"] = choice.native_finish_reason or choice.finish_reason
+        shown.setdefault("native_finish_reason", choice.native_finish_reason or choice.finish_reason)
         message = shown["message"]
         if hidden:
             message.pop("reasoning_content", None)
@@ -51,16 +51,16 @@ class ChunkWriter(chat_answer.ChunkWriter):
             said = {"reasoning": event.text, "reasoning_content": event.text, **(event.extra or {})}
             return self._render(said, event.choice)
         if isinstance(event, Finish):
-            extra = {**(event.extra or {}), "native_finish_reason": event.native or event.reason}
+            extra = {"native_finish_reason": event.native or event.reason, **(event.extra or {})}
             return self._render({}, event.choice, None, event.reason, extra)
         return super().chunk(event)
 
     def fail(self, error: GatewayError, request_id: str) -> bytes:
         """The error inside a chunk like all others, because a bare one fails the SDK's validation; then `[DONE]`."""
-        return failed(self._common(), {"delta": {"role": "assistant", "content": ""}}, error, request_id)
+        return failed(self._common() | self._ours(), {"delta": {"role": "assistant", "content": ""}}, error, request_id)
 
-    def _common(self) -> dict[str, Any]:
-        return super()._common() | {"provider": provider(self._call)}
+    def _ours(self) -> dict[str, Any]:
+        return {"provider": provider(self._call)}
 
 
 def failed(common: dict[str, Any], empty: dict[str, Any], error: GatewayError, request_id: str) -> bytes:
