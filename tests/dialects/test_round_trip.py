@@ -28,6 +28,10 @@ def name(path: Path) -> str:
     return f"{path.parent.name}/{path.name}"
 
 
+def content(path: Path) -> bytes:
+    return path.read_bytes()
+
+
 def asked(dialect: str, *, stream: bool) -> Asked:
     body: dict[str, Any] = {"model": "a/m", "messages": [{"role": "user", "content": "hi"}], "stream": stream}
     if stream:
@@ -61,7 +65,7 @@ def test_there_are_fixtures_of_both_dialects() -> None:
 
 @pytest.mark.parametrize("path", WHOLE, ids=name)
 async def test_a_whole_answer_is_kept(path: Path) -> None:
-    body = path.read_bytes()
+    body = content(path)
     seen = msgspec.json.decode(body)
     want = asked(path.parent.name, stream=False)
     for size in (1, 7, len(body)):
@@ -74,7 +78,7 @@ async def test_a_whole_answer_is_kept(path: Path) -> None:
 
 @pytest.mark.parametrize("path", STREAMS, ids=name)
 async def test_a_stream_is_kept_in_every_cut(path: Path) -> None:
-    body = path.read_bytes()
+    body = content(path)
     seen = chunks(body)
     want = asked(path.parent.name, stream=True)
     assert want.writer is not None
