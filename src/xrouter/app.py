@@ -26,6 +26,7 @@ from xrouter.dialects.exchange import JSON, Receive, Send, credential
 from xrouter.dialects.exchange import Scope as AsgiScope
 from xrouter.dialects.limits import Limits
 from xrouter.dialects.openai import problems
+from xrouter.dialects.openrouter import problems as openrouter_problems
 from xrouter.edge.client_ip import client_of
 from xrouter.edge.validator import Edge
 from xrouter.gateway import catalog, pipeline
@@ -228,7 +229,8 @@ class App:
             client=client_of(scope, self._trusted_proxies),
         )
         headers = [JSON, (b"x-request-id", request_id.encode()), *problems.headers(error)]
-        return error.http_status, headers, problems.body(error, request_id)
+        body = openrouter_problems.body if scope["path"].startswith("/api/") else problems.body
+        return error.http_status, headers, body(error, request_id)
 
     async def _gauges(self) -> None:
         while True:

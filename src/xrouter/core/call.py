@@ -99,6 +99,17 @@ class Call:
                 return attempt
         return self.attempts[-1] if self.attempts else None
 
+    def upstream_s(self, now: float) -> float:
+        """Seconds until `now` (on the monotonic clock) in which at least one attempt ran; parts of a call run side by
+        side."""
+        total, covered = 0.0, -inf
+        for attempt in sorted(self.attempts, key=_began) if len(self.attempts) > 1 else self.attempts:
+            end = now if attempt.ended is None else attempt.ended
+            if end > covered:
+                total += end - max(attempt.began, covered)
+                covered = end
+        return total
+
 
 @dataclass(slots=True, eq=False)
 class Attempt:
@@ -167,3 +178,7 @@ class Attempt:
         self.phase = Phase.STATUS
         self.upstream_status = status
         self.upstream_request_id = request_id
+
+
+def _began(attempt: Attempt) -> float:
+    return attempt.began

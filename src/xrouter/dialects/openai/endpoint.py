@@ -34,7 +34,7 @@ class Writer(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Asked:
     """A body, read: the request in our words, and how its answer is to be written.
 
@@ -134,8 +134,8 @@ class Endpoint:
         """What the operator and the curious client want to know about the way the call took."""
         served = call.served
         assert served is not None, "somebody has answered"
-        upstream_s = sum((one.ended or self._gateway.clock.monotonic()) - one.began for one in call.attempts)
-        overhead_ms = max(0.0, (self._gateway.clock.monotonic() - call.started - upstream_s) * 1000)
+        now = self._gateway.clock.monotonic()
+        overhead_ms = max(0.0, (now - call.started - call.upstream_s(now)) * 1000)
         headers = [
             (b"x-generation-id", call.id.encode()),
             (b"x-xrouter-provider", served.deployment.provider.encode()),
