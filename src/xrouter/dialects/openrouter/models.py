@@ -38,19 +38,19 @@ class Models:
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
-        self._data = [_model(name, found) for name, found in gateway.catalog.served.items()]
 
     async def __call__(self, exchange: Exchange) -> None:
         await pipeline.admit(exchange.credential(), self._gateway)
         query = dict(parse_qsl(exchange.scope["query_string"].decode("latin-1")))
         offset = _number(query, "offset", 0, 0)
         limit = _number(query, "limit", DEFAULT_LIMIT, 1)
+        served = list(self._gateway.catalog.served.items())
         following = offset + limit
-        more = following < len(self._data)
+        more = following < len(served)
         body = {
-            "data": self._data[offset:following],
+            "data": [_model(name, found) for name, found in served[offset:following]],
             "links": {"next": f"{PATH}?offset={following}&limit={limit}" if more else None},
-            "total_count": len(self._data),
+            "total_count": len(served),
         }
         await exchange.answer(200, [JSON], msgspec.json.encode(body))
 
