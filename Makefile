@@ -74,6 +74,7 @@ fmt: for-dev ## format and mend what can be mended
 .PHONY: docs
 docs: for-dev ## write the generated pages again
 	@$(BIN)/python scripts/settings_page.py
+	@$(BIN)/python scripts/parameters_page.py
 
 .PHONY: sizes
 sizes: for-run ## the longest files and functions, the most imported and the most changed modules: a signal, no gate

@@ -2,9 +2,9 @@
 """Run the official SDKs, each in its own environment, against running simulators: `python acceptance/run.py`.
 
 Run it with the project's interpreter: the simulators are started with it. The standard library is enough for
-the rest. `--url` and `--key` name a gateway that already stands in front of the simulators given by
-`--simulators`; its lanes find it in XROUTER_ACCEPTANCE_URL and XROUTER_ACCEPTANCE_KEY. The exit status is that of
-the first lane that failed.
+the rest; a lane for Node is skipped where there is none. `--url` and `--key` name a gateway that already stands in
+front of the simulators given by `--simulators`; its lanes find it in XROUTER_ACCEPTANCE_URL and
+XROUTER_ACCEPTANCE_KEY. The exit status is that of the first lane that failed.
 """
 
 import argparse
@@ -22,12 +22,14 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
+NODE_LOCK = "package-lock.json"
+LOCKS = ("requirements.lock", NODE_LOCK)
 STAMP = "acceptance.lock-digest"
 STOP_S = 10.0
 
 
 def main() -> int:
-    lanes = sorted(path.parent.name for path in HERE.glob("*/requirements.lock"))
+    lanes = sorted(path.parent.name for lock in LOCKS for path in HERE.glob(f"*/{lock}"))
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("lanes", nargs="*", metavar="lane", help=f"of {', '.join(lanes)}; all if none is named")
     parser.add_argument("--cache", type=Path, default=ROOT / "build" / "acceptance", help="where environments are kept")
@@ -43,7 +45,7 @@ def main() -> int:
             "XROUTER_ACCEPTANCE_URL": front,
             "XROUTER_ACCEPTANCE_KEY": key,
         }
-        codes = [run(lane, environment(lane, asked.cache), given) for lane in asked.lanes or lanes]
+        codes = [run(lane, asked.cache, given) for lane in asked.lanes or lanes]
     return next(filter(None, codes), 0)
 
 
@@ -124,18 +126,15 @@ def started(*command: str, **settings: str) -> Iterator[str]:
             process.wait(STOP_S)
 
 
-def environment(lane: str, cache: Path) -> Path:
+def python_of(lane: str, cache: Path) -> Path:
     """The interpreter of the lane's environment, made anew when its lock or the Python version changed."""
     lock = HERE / lane / "requirements.lock"
     folder = cache / lane
     python = folder / "bin" / "python"
     digest = hashlib.sha256(lock.read_bytes() + sys.version.encode()).hexdigest()
-    stamp = folder / STAMP
-    if stamp.exists() and stamp.read_text() == digest and python.exists():
+    if _is_fresh(folder, digest) and python.exists():
         return python
-    print(f"acceptance: making the environment of {lane}", flush=True)
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    _begin(lane, folder)
     install = ["install", "--quiet", "--require-hashes", "--only-binary", ":all:", "--requirement", str(lock)]
     uv = shutil.which("uv")
     if uv:
@@ -147,19 +146,57 @@ def environment(lane: str, cache: Path) -> Path:
         commands = [[sys.executable, "-m", "venv", str(folder)], [str(python), "-m", "pip", *install]]
     for command in commands:
         subprocess.run(command, check=True)
-    stamp.write_text(digest)
+    (folder / STAMP).write_text(digest)
     return python
 
 
-def run(lane: str, python: Path, given: Mapping[str, str]) -> int:
-    """Run the lane's tests with its own interpreter; returns pytest's exit status."""
-    print(f"acceptance: {lane}", flush=True)
+def node_folder(lane: str, cache: Path, npm: str) -> Path:
+    """A copy of the lane with its packages beside it, made anew when a file of the lane changed."""
+    folder = cache / lane
+    files = sorted(path for path in (HERE / lane).iterdir() if path.is_file())
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
+    if _is_fresh(folder, digest):
+        return folder
+    _begin(lane, folder)
+    folder.mkdir()
+    for path in files:
+        shutil.copy(path, folder)
+    install = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel", "error"]
+    subprocess.run(install, cwd=folder, check=True)
+    (folder / STAMP).write_text(digest)
+    return folder
+
+
+def _is_fresh(folder: Path, digest: str) -> bool:
+    stamp = folder / STAMP
+    return stamp.exists() and stamp.read_text() == digest
+
+
+def _begin(lane: str, folder: Path) -> None:
+    print(f"acceptance: making the environment of {lane}", flush=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+
+
+def run(lane: str, cache: Path, given: Mapping[str, str]) -> int:
+    """Run the lane's tests in its own environment; returns their exit status, 0 for a lane that cannot run here."""
     # The vendors' SDKs read the environment themselves: nothing of the caller's account may reach them.
-    foreign = ("OPENAI_", "GIGACHAT_", "PYTHON", "PYTEST_", "XROUTER_", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
+    foreign = ("OPENAI_", "OPENROUTER_", "GIGACHAT_", "PYTHON", "PYTEST_", "XROUTER_", "NODE_")
+    foreign += ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
     clean = {name: value for name, value in os.environ.items() if not name.upper().startswith(foreign)}
-    # The lane is the root, so that its folder is not taken for the package of the same name.
-    folder = str(HERE / lane)
-    command = [str(python), "-P", "-m", "pytest", "-c", str(HERE / "pytest.ini"), "--rootdir", folder, folder]
+    if (HERE / lane / NODE_LOCK).exists():
+        node, npm = shutil.which("node"), shutil.which("npm")
+        if not (node and npm):
+            print(f"acceptance: {lane} is skipped: it needs node and npm, and they are not on PATH", flush=True)
+            return 0
+        folder = node_folder(lane, cache, npm)
+        command = [node, "--test", *map(str, sorted(folder.glob("*.test.mjs")))]
+    else:
+        python = python_of(lane, cache)
+        # The lane is the root, so that its folder is not taken for the package of the same name.
+        root = str(HERE / lane)
+        command = [str(python), "-P", "-m", "pytest", "-c", str(HERE / "pytest.ini"), "--rootdir", root, root]
+    print(f"acceptance: {lane}", flush=True)
     return subprocess.run(command, env={**clean, **given}, check=False).returncode
 
 

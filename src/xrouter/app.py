@@ -26,6 +26,7 @@ from xrouter.dialects.exchange import JSON, Receive, Send, credential
 from xrouter.dialects.exchange import Scope as AsgiScope
 from xrouter.dialects.limits import Limits
 from xrouter.dialects.openai import problems
+from xrouter.dialects.openrouter import problems as openrouter_problems
 from xrouter.edge.client_ip import client_of
 from xrouter.edge.validator import Edge
 from xrouter.gateway import catalog, pipeline
@@ -209,7 +210,7 @@ class App:
         path: str = scope["path"]
         if path in health.PATHS:
             await self._health(scope, receive, send)
-        elif path.startswith(("/admin/", "/api/v1/")):
+        elif path.startswith("/admin/") or (path.startswith("/api/v1/") and not self._data_plane.serves(path)):
             await self._control_plane(scope, receive, send)
         else:
             await self._data_plane(scope, receive, send)
@@ -228,7 +229,8 @@ class App:
             client=client_of(scope, self._trusted_proxies),
         )
         headers = [JSON, (b"x-request-id", request_id.encode()), *problems.headers(error)]
-        return error.http_status, headers, problems.body(error, request_id)
+        body = openrouter_problems.body if scope["path"].startswith("/api/") else problems.body
+        return error.http_status, headers, body(error, request_id)
 
     async def _gauges(self) -> None:
         while True:

@@ -89,6 +89,10 @@ class Attempts:
         ]
         return _page(found, cursor, limit)
 
+    async def spent_micro(self, key_id: str, since: tuple[float, ...]) -> tuple[int, ...]:
+        own = [record for record in self.records if record.key_id == key_id]
+        return tuple(sum(one.cost_micro for one in own if one.started_at >= point) for point in since)
+
 
 def attempt(number: int = 1, **changes: Any) -> AttemptRecord:
     record = AttemptRecord(

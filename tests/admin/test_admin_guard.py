@@ -27,7 +27,7 @@ ADMIN_ROUTES = [
     ("GET", "/admin/attempts"),
     ("GET", "/admin/openapi.json"),
 ]
-ROUTES = [*ADMIN_ROUTES, ("GET", "/api/v1/generation")]
+ROUTES = [*ADMIN_ROUTES, ("GET", "/api/v1/generation"), ("GET", "/api/v1/key")]
 
 
 def _app() -> FastAPI:

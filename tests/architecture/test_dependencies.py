@@ -1,6 +1,7 @@
 """What we depend on is written down with its reason, locked with its hash, and fetched from nowhere by name."""
 
 import ast
+import json
 import re
 import sys
 import tomllib
@@ -86,6 +87,17 @@ def test_every_pin_has_a_hash_and_no_line_names_a_host(lock: Path) -> None:
     found = pins(lock.read_text())
     assert [pin for pin, hashes in found.items() if not hashes] == []
     assert "://" not in lock.read_text()
+
+
+def test_every_package_for_node_has_a_hash_and_none_names_a_host() -> None:
+    locks = sorted(ROOT.glob("acceptance/*/package-lock.json"))
+    assert locks
+    for lock in locks:
+        packages = json.loads(lock.read_text())["packages"]
+        packages.pop("")
+        assert packages
+        assert all(package["integrity"].startswith("sha512-") for package in packages.values())
+        assert "://" not in lock.read_text()
 
 
 @pytest.mark.parametrize("line", ["--index-url https://example.com", "a @ https://example.com/a.whl", "a>=1", "# note"])

@@ -123,6 +123,10 @@ def test_the_settings_page_is_fresh() -> None:
     assert (DOCS / "settings.md").read_text(encoding="utf-8") == script("settings_page").page(), "run `make docs`"
 
 
+def test_the_parameters_page_is_fresh() -> None:
+    assert (DOCS / "parameters.md").read_text(encoding="utf-8") == script("parameters_page").page(), "run `make docs`"
+
+
 def test_every_setting_has_words() -> None:
     assert [name for name, field in Settings.model_fields.items() if not field.description] == []
 

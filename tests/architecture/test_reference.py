@@ -7,6 +7,7 @@ from pathlib import Path
 
 from xrouter.core import errors
 from xrouter.dialects.exchange import ServerShutdown
+from xrouter.gateway.fan_out import PART_FAILED
 from xrouter.providers._http import failure
 from xrouter.telemetry.metrics import Metrics
 
@@ -42,7 +43,7 @@ def literal_codes() -> Iterator[str]:
 def test_every_error_code_is_on_the_page() -> None:
     assert ServerShutdown in set(tree())
     codes = {error.default_code for error in tree() if error.default_code} | set(literal_codes())
-    codes |= set(re.findall(r'return "(\w+)"', Path(failure.__file__).read_text())) | {"client_left"}
+    codes |= set(re.findall(r'return "(\w+)"', Path(failure.__file__).read_text())) | {"client_left", PART_FAILED}
     listed = re.findall(r"^\| `(\w+)` \|", section("Error codes"), re.MULTILINE)
     assert sorted(listed) == sorted(codes)
 

@@ -119,3 +119,13 @@ def test_a_whole_answer_validates_strictly_and_keeps_unknown_fields() -> None:
 def test_an_estimate_says_so() -> None:
     body = json.loads(chat_answer.whole(served(None), answer("hi")))
     assert body["usage"]["estimated"] is True
+
+
+def test_a_vendors_own_cost_is_never_told_as_ours() -> None:
+    """OpenRouter, as an upstream, reports dollars; ours are roubles."""
+    extra = {"cost": msgspec.Raw(b"99"), "cost_details": msgspec.Raw(b"{}")}
+    usage = Usage(10, 5, extra=extra | {"is_byok": msgspec.Raw(b"false")})
+    body = json.loads(chat_answer.whole(served(usage), answer("hi")))
+    assert body["usage"]["cost"] == 0.000975
+    assert "cost_details" not in body["usage"]
+    assert body["usage"]["is_byok"] is False

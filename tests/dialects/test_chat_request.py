@@ -126,7 +126,7 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
     max_leaves=12,
 )
-NAMES = st.sampled_from([*chat_request._TYPES, "unknown"])
+NAMES = st.sampled_from([*chat_request.TYPES, "unknown"])
 
 
 @given(st.dictionaries(NAMES, JSON, max_size=6))

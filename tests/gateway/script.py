@@ -8,13 +8,18 @@ from decimal import Decimal
 from typing import Any
 
 import msgspec
+from msgspec import Raw
 
-from xrouter.core.call import Attempt, Call, Caller, Scope
+from xrouter.core.call import Attempt, Call, Caller, Request, Scope
 from xrouter.core.chat import Answer, AnswerMessage, ChatRequest, Choice, Event, Usage
 from xrouter.core.clock import SystemClock
 from xrouter.core.deployment import Deployment, Timeouts
+from xrouter.core.embeddings import Embeddings, EmbeddingsRequest
 from xrouter.core.ids import ulid
+from xrouter.core.images import Image, Images, ImagesRequest
 from xrouter.core.money import Price
+from xrouter.core.operation import Operation
+from xrouter.core.rerank import Ranked, Ranking, RerankRequest
 from xrouter.gateway import catalog
 from xrouter.gateway.gateway import Gateway
 
@@ -50,6 +55,43 @@ class Script:
                     yield step
         finally:
             self.closed += 1
+
+
+class Maker:
+    """A provider of everything that is not streamed. `embed` gives each text its length as a vector."""
+
+    def __init__(self, *, fails: BaseException | None = None) -> None:
+        self.calls: list[Attempt] = []
+        self._fails = fails
+
+    async def chat(self, request: ChatRequest, attempt: Attempt) -> AsyncGenerator[Event, None]:
+        raise AssertionError("nobody chats here")
+        yield
+
+    async def _begin(self, attempt: Attempt) -> None:
+        self.calls.append(attempt)
+        attempt.sending()
+        await asyncio.sleep(0)
+        attempt.answered(200, "up-1")
+        if self._fails is not None:
+            raise self._fails
+
+    async def embed(self, request: EmbeddingsRequest, attempt: Attempt) -> Embeddings:
+        await self._begin(attempt)
+        size = request.dimensions or 1
+        vectors = tuple((float(len(text)),) * size for text in request.inputs)
+        return Embeddings(vectors, Usage(sum(len(text) for text in request.inputs), 0))
+
+    async def draw(self, request: ImagesRequest, attempt: Attempt) -> Images:
+        await self._begin(attempt)
+        return Images(tuple(Image("aGk=", "image/png", request.prompt) for _ in range(request.n)))
+
+    async def rerank(self, request: RerankRequest, attempt: Attempt) -> Ranking:
+        await self._begin(attempt)
+        order = sorted(range(len(request.documents)), key=lambda place: -request.documents[place].count(request.query))
+        best = order[: request.top_n]
+        ranked = tuple(Ranked(place, Raw(b"%d.50" % request.documents[place].count(request.query))) for place in best)
+        return Ranking(ranked, Usage(9, 0))
 
 
 @dataclass
@@ -125,7 +167,18 @@ class World:
     slots: Slots
 
 
-def world(*, timeouts: Timeouts = FAST, max_concurrency: int = 0, **scripts: Script) -> World:
+EVERYTHING = frozenset(Operation)
+
+
+def world(
+    *,
+    timeouts: Timeouts = FAST,
+    max_concurrency: int = 0,
+    serves: frozenset[Operation] = frozenset({Operation.CHAT}),
+    one_choice: tuple[str, ...] = (),
+    one_input: tuple[str, ...] = (),
+    **scripts: Script | Maker,
+) -> World:
     """`world(a=Script(...), b=Script(...))`: each provider serves `<name>/m`; the alias `any` serves all in order."""
     deployments = [
         Deployment(
@@ -137,6 +190,9 @@ def world(*, timeouts: Timeouts = FAST, max_concurrency: int = 0, **scripts: Scr
             timeouts=timeouts,
             max_concurrency=max_concurrency,
             credential=name,
+            serves=serves,
+            one_choice=name in one_choice,
+            one_input=name in one_input,
         )
         for name in scripts
     ]
@@ -161,7 +217,6 @@ def call(
     timeout_s: float | None = None,
     **fields: Any,
 ) -> Call:
-    clock = SystemClock()
     raw = {"messages": [{"role": "user", "content": "hello there"}], **fields}
     request = ChatRequest(
         model=model,
@@ -169,6 +224,11 @@ def call(
         models=models,
         fields={name: msgspec.Raw(msgspec.json.encode(value)) for name, value in raw.items()},
     )
+    return call_for(request, timeout_s=timeout_s)
+
+
+def call_for(request: Request, *, timeout_s: float | None = None) -> Call:
+    clock = SystemClock()
     return Call(
         id="chatcmpl-" + ulid(),
         request=request,

@@ -14,6 +14,9 @@ from hypothesis import strategies as st
 from tests.journey.calls import CHAT
 from tests.journey.conftest import GIGACHAT, MAX_BODY_BYTES, TBANK
 
+from xrouter.dialects.openai import completions, embeddings, images, rerank
+from xrouter.dialects.openrouter import chat_request
+
 HI = [{"role": "user", "content": "hi"}]
 CALL = {"id": "call_1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
 FUNCTION = {"type": "function", "function": {"name": "f"}}
@@ -171,6 +174,118 @@ WRONG: dict[str, tuple[Any, str | None]] = {
 }  # fmt: skip
 
 
+COMPLETIONS, EMBEDDINGS, IMAGES, RERANK = "/completions", "/embeddings", "/images/generations", "/rerank"
+RIGHT: dict[str, dict[str, Any]] = {
+    COMPLETIONS: {"prompt": "hi"},
+    EMBEDDINGS: {"input": "hi"},
+    IMAGES: {"prompt": "a cat"},
+    RERANK: {"query": "hi", "documents": ["a", "b"]},
+}
+# endpoint -> the wrong fields of a body that is right otherwise, and the field that the error names
+WRONG_ELSEWHERE: list[tuple[str, dict[str, Any], str]] = [
+    *[(path, {"model": model}, "model") for path in RIGHT for model in (None, 1, "", "m" * 600, "nobody/nothing")],
+    *[(path, {"models": models}, "models") for path in RIGHT for models in ("x", ["m"] * 17)],
+    *[(path, {"models": [1]}, "models[0]") for path in RIGHT],
+    *[(path, {"user": user}, "user") for path in RIGHT for user in (1, "x" * 600)],
+    *[(path, {"provider": provider}, "provider") for path in RIGHT for provider in ("x", [])],
+    *[(path, {"provider": {"require_parameters": 1}}, "provider.require_parameters") for path in RIGHT],
+    *[(path, {}, "model") for path in (EMBEDDINGS, IMAGES, RERANK)],  # a model that chats
+    *[
+        (path, {name: wrong}, name)
+        for path, name in ((COMPLETIONS, "prompt"), (EMBEDDINGS, "input"))
+        for wrong in (None, 1, True, {}, "", [], [1, 2], [[1, 2], [3]], ["a"] * 2049)
+    ],
+    *[
+        (path, {name: wrong}, f"{name}[1]")
+        for path, name in ((COMPLETIONS, "prompt"), (EMBEDDINGS, "input"))
+        for wrong in (["a", ""], ["a", None], ["a", {}], ["a", 1.5], ["a", True])
+    ],
+    (COMPLETIONS, {"echo": True}, "echo"),
+    (COMPLETIONS, {"echo": "no"}, "echo"),
+    (COMPLETIONS, {"suffix": "."}, "suffix"),
+    (COMPLETIONS, {"suffix": 1}, "suffix"),
+    (COMPLETIONS, {"best_of": 2}, "best_of"),
+    (COMPLETIONS, {"best_of": 21}, "best_of"),
+    (COMPLETIONS, {"logprobs": 0}, "logprobs"),
+    (COMPLETIONS, {"logprobs": 6}, "logprobs"),
+    (COMPLETIONS, {"logprobs": True}, "logprobs"),
+    (COMPLETIONS, {"max_tokens": 0}, "max_tokens"),
+    (COMPLETIONS, {"temperature": 2.1}, "temperature"),
+    (COMPLETIONS, {"top_p": "1"}, "top_p"),
+    (COMPLETIONS, {"presence_penalty": -3}, "presence_penalty"),
+    (COMPLETIONS, {"frequency_penalty": 3}, "frequency_penalty"),
+    (COMPLETIONS, {"logit_bias": []}, "logit_bias"),
+    (COMPLETIONS, {"n": 0}, "n"),
+    (COMPLETIONS, {"n": 128, "prompt": ["a", "b"]}, "n"),
+    (COMPLETIONS, {"stop": list("abcde")}, "stop"),
+    (COMPLETIONS, {"seed": 1.5}, "seed"),
+    (COMPLETIONS, {"stream": 1}, "stream"),
+    (COMPLETIONS, {"stream_options": {"include_usage": True}}, "stream_options"),
+    (COMPLETIONS, {"stream": True, "stream_options": 1}, "stream_options"),
+    (EMBEDDINGS, {"encoding_format": "hex"}, "encoding_format"),
+    (EMBEDDINGS, {"dimensions": 0}, "dimensions"),
+    (EMBEDDINGS, {"dimensions": 65_537}, "dimensions"),
+    (EMBEDDINGS, {"dimensions": "8"}, "dimensions"),
+    (IMAGES, {"prompt": None}, "prompt"),
+    (IMAGES, {"prompt": ""}, "prompt"),
+    (IMAGES, {"prompt": ["a"]}, "prompt"),
+    (IMAGES, {"prompt": "x" * 32_001}, "prompt"),
+    (IMAGES, {"n": 0}, "n"),
+    (IMAGES, {"n": 11}, "n"),
+    *[(IMAGES, {"size": size}, "size") for size in ("large", "0x0", "1024", "1024x", 1024, "1024x1024x3", "9x9")],
+    (IMAGES, {"response_format": "url"}, "response_format"),
+    (IMAGES, {"response_format": "png"}, "response_format"),
+    (IMAGES, {"stream": True}, "stream"),
+    (IMAGES, {"partial_images": 1}, "partial_images"),
+    (IMAGES, {"partial_images": 4}, "partial_images"),
+    (IMAGES, {"quality": "best"}, "quality"),
+    (IMAGES, {"style": "bold"}, "style"),
+    (IMAGES, {"background": "pink"}, "background"),
+    (IMAGES, {"moderation": "none"}, "moderation"),
+    (IMAGES, {"output_format": "bmp"}, "output_format"),
+    (IMAGES, {"output_compression": 101}, "output_compression"),
+    (RERANK, {"query": None}, "query"),
+    (RERANK, {"query": ""}, "query"),
+    (RERANK, {"query": ["a"]}, "query"),
+    (RERANK, {"documents": None}, "documents"),
+    (RERANK, {"documents": []}, "documents"),
+    (RERANK, {"documents": "a"}, "documents"),
+    (RERANK, {"documents": ["a"] * 2049}, "documents"),
+    (RERANK, {"documents": ["a", 1]}, "documents[1]"),
+    (RERANK, {"documents": ["a", {}]}, "documents[1].text"),
+    (RERANK, {"documents": ["a", {"text": 1}]}, "documents[1].text"),
+    (RERANK, {"documents": ["a", ""]}, "documents[1]"),
+    (RERANK, {"top_n": 0}, "top_n"),
+    (RERANK, {"top_n": 1.5}, "top_n"),
+    (RERANK, {"return_documents": "yes"}, "return_documents"),
+    (RERANK, {"max_tokens_per_doc": 0}, "max_tokens_per_doc"),
+]
+# the fields that only OpenRouter's form knows
+WRONG_SUPERSET: list[tuple[dict[str, Any], str]] = [
+    ({"reasoning": "high"}, "reasoning"),
+    ({"reasoning": {"effort": "heroic"}}, "reasoning.effort"),
+    ({"reasoning": {"max_tokens": -1}}, "reasoning.max_tokens"),
+    ({"reasoning": {"max_tokens": 5, "effort": "low"}}, "reasoning"),
+    ({"reasoning": {"exclude": 1}}, "reasoning.exclude"),
+    ({"include_reasoning": "no"}, "include_reasoning"),
+    ({"usage": True}, "usage"),
+    ({"usage": {"include": "yes"}}, "usage.include"),
+    ({"session_id": 5}, "session_id"),
+    ({"trace": []}, "trace"),
+    ({"plugins": {}}, "plugins"),
+    ({"plugins": ["web"]}, "plugins[0]"),
+    ({"transforms": "middle-out"}, "transforms"),
+    ({"route": 1}, "route"),
+    ({"top_a": 2}, "top_a"),
+    ({"provider": {"require_parameters": "yes"}}, "provider.require_parameters"),
+    ({"model": None}, "model"),
+    ({"model": None, "models": []}, "model"),
+    ({"messages": None}, "messages"),
+    ({"temperature": 3}, "temperature"),
+    ({"stream_options": {"include_usage": True}}, "stream_options"),
+]
+
+
 class Line:
     """One kept-alive connection, for many small requests in a row."""
 
@@ -178,17 +293,17 @@ class Line:
         self._place = place
         self._http = http.client.HTTPConnection("127.0.0.1", place.port, timeout=30)
 
-    def post(self, body: Any) -> tuple[int, Any]:
+    def post(self, body: Any, path: str = CHAT) -> tuple[int, Any]:
         data = body if isinstance(body, str | bytes) else json.dumps(body)
         if isinstance(data, str):
             data = data.encode("utf-8", "surrogatepass")
         headers = {"Authorization": f"Bearer {self._place.key}", "Content-Type": "application/json"}
         try:
-            self._http.request("POST", CHAT, data, headers)
+            self._http.request("POST", path, data, headers)
             answer = self._http.getresponse()
         except (ConnectionError, http.client.RemoteDisconnected):  # closed after a refusal: begin again
             self._http.close()
-            self._http.request("POST", CHAT, data, headers)
+            self._http.request("POST", path, data, headers)
             answer = self._http.getresponse()
         text = answer.read()
         if answer.getheader("content-type") == "text/event-stream; charset=utf-8":
@@ -224,6 +339,35 @@ def test_a_wrong_body_is_refused_and_the_field_is_named(line: Line, name: str) -
     assert error["param"] == param, error
     if param is not None:
         assert param.split("[")[0].split(".")[0] in error["message"]
+
+
+@pytest.mark.parametrize("base", ["/v1", "/api/v1"])
+@pytest.mark.parametrize(("path", "wrong", "param"), WRONG_ELSEWHERE)
+def test_a_wrong_body_is_refused_at_every_endpoint(
+    line: Line, base: str, path: str, wrong: dict[str, Any], param: str
+) -> None:
+    _is_refused(*line.post({"model": TBANK, **RIGHT[path], **wrong}, base + path), base, param)
+
+
+@pytest.mark.parametrize(("wrong", "param"), WRONG_SUPERSET)
+def test_a_wrong_field_of_the_superset_is_refused(line: Line, wrong: dict[str, Any], param: str) -> None:
+    _is_refused(*line.post(good(**wrong), "/api/v1/chat/completions"), "/api/v1", param)
+
+
+def _is_refused(status: int, answer: Any, base: str, param: str) -> None:
+    assert status in (400, 404), answer
+    error = answer["error"]
+    assert error["param"] == param, error
+    assert param.split("[")[0].split(".")[0] in error["message"]
+    assert error["code"] == status if base == "/api/v1" else isinstance(error["code"], str)
+
+
+@pytest.mark.parametrize("name", ["empty body", "a list", "not UTF-8", "too deep", "a lone surrogate", "NaN"])
+@pytest.mark.parametrize("path", [f"{base}{path}" for base in ("/v1", "/api/v1") for path in RIGHT])
+def test_what_is_no_json_object_is_refused_at_every_endpoint(line: Line, path: str, name: str) -> None:
+    status, answer = line.post(WRONG[name][0], path)
+    assert status == 400
+    assert answer["error"]["message"]
 
 
 JSON = st.recursive(
@@ -265,8 +409,30 @@ NEARLY_GOOD = st.builds(
 )
 
 
-def _check(line: Line, body: Any) -> None:
-    status, answer = line.post(body)
+ELSEWHERE_FIELDS = sorted({*completions.TYPES, *embeddings.TYPES, *images.TYPES, *rerank.TYPES, "unknown"})
+
+
+@settings(max_examples=300)
+@given(
+    path=st.sampled_from([f"{base}{path}" for base in ("/v1", "/api/v1") for path in RIGHT]),
+    more=st.dictionaries(st.sampled_from(ELSEWHERE_FIELDS), JSON, max_size=3),
+)
+def test_whatever_comes_at_another_endpoint_it_is_no_fault_of_ours(line: Line, path: str, more: dict[str, Any]) -> None:
+    right = RIGHT[path.removeprefix("/api").removeprefix("/v1")]
+    _check(line, {"model": TBANK, **right, **more}, path)
+
+
+SUPERSET_FIELDS = sorted(chat_request.TYPES)
+
+
+@settings(max_examples=200)
+@given(body=NEARLY_GOOD, more=st.dictionaries(st.sampled_from(SUPERSET_FIELDS), JSON, max_size=2))
+def test_whatever_superset_comes_it_is_no_fault_of_ours(line: Line, body: Any, more: dict[str, Any]) -> None:
+    _check(line, body | more, "/api/v1/chat/completions")
+
+
+def _check(line: Line, body: Any, path: str = CHAT) -> None:
+    status, answer = line.post(body, path)
     assert status == 200 or 400 <= status < 500, (status, answer)
     if status != 200:
         assert {"message", "type", "param", "code"} <= answer["error"].keys()

@@ -15,6 +15,13 @@ from xrouter.core.call import State
 from xrouter.core.money import rub_text
 from xrouter.core.records import AttemptRecord
 
+_API_TYPES: dict[str, Literal["embeddings", "image", "rerank"]] = {
+    "embd": "embeddings",
+    "img": "image",
+    "rerank": "rerank",
+}
+"""By how the public id begins; chats and completions are one type."""
+
 
 class ProviderResponse(BaseModel):
     """One attempt. `latency` is milliseconds to its first content, or to its end where none came."""
@@ -56,7 +63,7 @@ class GenerationData(BaseModel):
     usage: Roubles
     currency: Literal["RUB"] = "RUB"
     is_byok: bool = False
-    api_type: Literal["completions"] = "completions"
+    api_type: Literal["completions", "embeddings", "image", "rerank"]
     request_id: str
     client_request_id: str | None
     provider_responses: list[ProviderResponse]
@@ -93,6 +100,7 @@ def generation(attempts: tuple[AttemptRecord, ...]) -> Generation:
             native_tokens_cached=sum(attempt.cached_tokens for attempt in attempts),
             total_cost=cost,
             usage=cost,
+            api_type=_API_TYPES.get(first.call_id.partition("-")[0], "completions"),
             request_id=first.request_id,
             client_request_id=first.client_request_id,
             provider_responses=[_provider_response(attempt) for attempt in attempts],

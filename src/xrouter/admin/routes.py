@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Path, Query, Response
 
+from xrouter.admin.current_key import CurrentKey, current_key, periods
 from xrouter.admin.generation import Generation, generation
 from xrouter.admin.guard import Authenticate, Guard, GuardedRoute
 from xrouter.admin.problems import ErrorBody, handle_errors
@@ -32,7 +33,7 @@ _KeyId = Annotated[str, Path(max_length=64, pattern=r"^[A-Za-z0-9._-]+$")]
 
 
 def build(*, keys: KeyAdmin, attempts: AttemptLog, authenticate: Authenticate, clock: Clock) -> FastAPI:
-    """The control plane as an ASGI application with whole paths (`/admin/...`, `/api/v1/generation`).
+    """The control plane as an ASGI application with whole paths (`/admin/...`, `/api/v1/generation`, `/api/v1/key`).
 
     `authenticate` finds the caller from the request's headers or raises `Unauthenticated`.
     """
@@ -124,6 +125,12 @@ def build(*, keys: KeyAdmin, attempts: AttemptLog, authenticate: Authenticate, c
                 retry_after_s=1.0,
             )
         return answer(generation(found))
+
+    @app.get("/api/v1/key", response_model=CurrentKey, operation_id="get_current_key")
+    async def get_current_key(caller: Annotated[Caller, models]) -> Response:
+        """The key that asks, and what it has spent."""
+        spent = await attempts.spent_micro(caller.key_id, periods(clock.now()))
+        return answer(current_key(caller, await keys.get(caller.key_id), spent))
 
     @app.get("/admin/openapi.json", dependencies=[admin], include_in_schema=False)
     async def openapi() -> dict[str, Any]:

@@ -6,7 +6,7 @@ from enum import StrEnum
 from math import inf
 from typing import TypeAlias
 
-from xrouter.core.chat import Answer, ChatRequest, Usage
+from xrouter.core.chat import Answer, ChatRequest, Event, Usage
 from xrouter.core.deployment import Deployment
 from xrouter.core.embeddings import Embeddings, EmbeddingsRequest
 from xrouter.core.errors import Invalid
@@ -17,6 +17,8 @@ from xrouter.core.rerank import Ranking, RerankRequest
 Request: TypeAlias = ChatRequest | EmbeddingsRequest | ImagesRequest | RerankRequest
 Whole: TypeAlias = Answer | Embeddings | Images | Ranking
 """The one event of a call that is not streamed."""
+Piece: TypeAlias = Event | Whole
+"""One piece of an answer, streamed or whole."""
 
 
 class Scope(StrEnum):
@@ -74,7 +76,7 @@ class Call:
     is an error instead of being dropped.
     """
 
-    request: ChatRequest
+    request: Request
     caller: Caller
     request_id: str
     started_at: float
@@ -89,6 +91,25 @@ class Call:
     cut_by: str = "client_left"
     strict: bool = False
 
+    @property
+    def served(self) -> "Attempt | None":
+        """The attempt that answers: the last one that showed something, else the last one."""
+        for attempt in reversed(self.attempts):
+            if attempt.phase is Phase.SHOWN:
+                return attempt
+        return self.attempts[-1] if self.attempts else None
+
+    def upstream_s(self, now: float) -> float:
+        """Seconds until `now` (on the monotonic clock) in which at least one attempt ran; parts of a call run side by
+        side."""
+        total, covered = 0.0, -inf
+        for attempt in sorted(self.attempts, key=_began) if len(self.attempts) > 1 else self.attempts:
+            end = now if attempt.ended is None else attempt.ended
+            if end > covered:
+                total += end - max(attempt.began, covered)
+                covered = end
+        return total
+
 
 @dataclass(slots=True, eq=False)
 class Attempt:
@@ -96,7 +117,9 @@ class Attempt:
 
     `began` and `ended` are points on the monotonic clock, `*_at` are wall time. `cost_micro` is micro-roubles.
     `model` is the id that the client asked for and that led to this deployment (an alias or the id itself).
-    `error` is a short code such as `provider_timeout` or `provider_unavailable`, never a vendor's text.
+    `error` is a short code such as `provider_timeout` or `provider_unavailable`, never a vendor's text. `part` is what
+    this attempt asks for where one call became several (`gateway/fan_out.py`), None where it asks for the whole.
+    `units` counts what the vendor made besides tokens: pictures.
     """
 
     call: Call
@@ -121,6 +144,13 @@ class Attempt:
     ended: float | None = None
     ended_at: float | None = None
     journaled: bool = False
+    part: Request | None = None
+    units: int = 0
+
+    @property
+    def request(self) -> Request:
+        """What the vendor is asked for."""
+        return self.call.request if self.part is None else self.part
 
     def drop(self, names: tuple[str, ...]) -> None:
         """The vendor has no word for these parameters: they do not leave. Called by the adapter before anything is
@@ -148,3 +178,7 @@ class Attempt:
         self.phase = Phase.STATUS
         self.upstream_status = status
         self.upstream_request_id = request_id
+
+
+def _began(attempt: Attempt) -> float:
+    return attempt.began

@@ -64,7 +64,8 @@ class ChatRequest(Struct, frozen=True):
     checked the type of each field it knows and the syntax of all. Steps decode one when they need it.
 
     `prompt` is set for `/v1/completions`: the text to be continued. `messages` then hold it as one user message,
-    for vendors that only chat.
+    for vendors that only chat. `prompts` are all of them where the client sent several: no vendor gets those, the
+    pipeline makes a request of each (`gateway/fan_out.py`), and `prompt` and `messages` hold the first.
     """
 
     operation: ClassVar[Operation] = Operation.CHAT
@@ -75,6 +76,7 @@ class ChatRequest(Struct, frozen=True):
     models: tuple[str, ...] = ()
     include_usage: bool = False
     prompt: str | None = None
+    prompts: tuple[str, ...] = ()
 
     def field(self, name: str) -> Any:
         """The decoded value of a field, or None where the client sent none (or null)."""
@@ -256,10 +258,10 @@ class Answer(Struct, frozen=True):
 Event: TypeAlias = Start | Delta | Reasoning | Refusal | ToolDelta | Finish | Usage | Extension | Answer
 
 
-def is_content(event: Event) -> bool:
+def is_content(event: object) -> bool:
     """Does showing this event commit us to its deployment? True at the first byte of text, reasoning,
     refusal or tool call, and for a whole answer; a role, an empty delta or a usage report is not content."""
     kind = type(event)
     if kind is Delta or kind is Reasoning or kind is Refusal:
-        return bool(event.text)  # type: ignore[union-attr]
+        return bool(event.text)  # type: ignore[attr-defined]
     return kind is ToolDelta or kind is Answer

@@ -10,3 +10,5 @@ class Operation(StrEnum):
     EMBEDDINGS = "embeddings"
     IMAGES = "images"
     RERANK = "rerank"
+
+    __hash__ = str.__hash__  # Enum's own is Python code, and every call asks `in deployment.serves`

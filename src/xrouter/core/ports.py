@@ -92,6 +92,10 @@ class AttemptLog(Protocol):
         """Newest first. Raises ValueError for a cursor that we did not make."""
         ...
 
+    async def spent_micro(self, key_id: str, since: tuple[float, ...]) -> tuple[int, ...]:
+        """What the attempts of a key cost that started at or after each point of `since`, in micro-roubles."""
+        ...
+
 
 class Journal(Protocol):
     """The local crash-safe record of attempts. Both calls are synchronous, survive kill -9 of this process

@@ -10,8 +10,12 @@ import structlog
 from xrouter.core.errors import GatewayError, Internal, MethodNotAllowed, NotFound, Overloaded
 from xrouter.dialects.exchange import JSON, ClientLeft, Exchange, Receive, Scope, Send
 from xrouter.dialects.limits import Limits
-from xrouter.dialects.openai import models, problems
-from xrouter.dialects.openai.chat import ChatCompletions
+from xrouter.dialects.openai import chat, completions, embeddings, images, models, problems, rerank
+from xrouter.dialects.openai.endpoint import Endpoint
+from xrouter.dialects.openrouter import chat as openrouter_chat
+from xrouter.dialects.openrouter import models as openrouter_models
+from xrouter.dialects.openrouter import others
+from xrouter.dialects.openrouter import problems as openrouter_problems
 from xrouter.edge.body import ClientGone
 from xrouter.edge.client_ip import client_of
 from xrouter.gateway.gateway import Gateway
@@ -27,17 +31,38 @@ _log = structlog.get_logger()
 
 
 class DataPlane:
-    """Serves `/v1/*`. `running` holds every exchange from its first to its last byte."""
+    """Serves `/v1/*`, and of `/api/v1/*` what `serves` says. `running` holds every exchange from its first to its
+    last byte."""
 
     def __init__(self, gateway: Gateway, limits: Limits) -> None:
         self._gateway = gateway
         self._limits = limits
         self.running: set[Exchange] = set()
+        model: Mapping[str, Handler] = {"GET": openrouter_models.Model(gateway)}
+        pictures = Endpoint(gateway, limits, others.IMAGES)  # the SDK's URL, and the one of OpenAI's form
         self._exact: Mapping[str, Mapping[str, Handler]] = {
-            "/v1/chat/completions": {"POST": ChatCompletions(gateway, limits)},
+            "/v1/chat/completions": {"POST": Endpoint(gateway, limits, chat.FORM)},
+            "/v1/completions": {"POST": Endpoint(gateway, limits, completions.FORM)},
+            "/v1/embeddings": {"POST": Endpoint(gateway, limits, embeddings.FORM)},
+            "/v1/images/generations": {"POST": Endpoint(gateway, limits, images.FORM)},
+            "/v1/rerank": {"POST": Endpoint(gateway, limits, rerank.FORM)},
             "/v1/models": {"GET": models.Models(gateway)},
+            "/api/v1/chat/completions": {"POST": Endpoint(gateway, limits, openrouter_chat.FORM)},
+            "/api/v1/completions": {"POST": Endpoint(gateway, limits, others.COMPLETIONS)},
+            "/api/v1/embeddings": {"POST": Endpoint(gateway, limits, others.EMBEDDINGS)},
+            "/api/v1/images": {"POST": pictures},
+            "/api/v1/images/generations": {"POST": pictures},
+            "/api/v1/rerank": {"POST": Endpoint(gateway, limits, others.RERANK)},
+            "/api/v1/models": {"GET": openrouter_models.Models(gateway)},
         }
-        self._below: Mapping[str, Mapping[str, Handler]] = {models.PREFIX: {"GET": models.Model(gateway)}}
+        self._below: Mapping[str, Mapping[str, Handler]] = {
+            models.PREFIX: {"GET": models.Model(gateway)},
+            **dict.fromkeys(openrouter_models.PREFIXES, model),
+        }
+
+    def serves(self, path: str) -> bool:
+        """Is this a URL of the data plane, whatever the method?"""
+        return path in self._exact or any(_is_below(path, prefix) for prefix in self._below)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         gateway = self._gateway
@@ -93,7 +118,7 @@ class DataPlane:
             return " Did you mean /health/live or /health/ready?"
         if plain == "v1/metrics":
             return " Did you mean /metrics?"
-        wanted = "/v1/" + plain.removeprefix("api/").replace("v1/", "")
+        wanted = ("/api" if plain.startswith("api/") else "") + "/v1/" + plain.removeprefix("api/").replace("v1/", "")
         if path == f"{wanted}/":
             return f" Did you mean {wanted}, without the slash at the end?"
         if wanted in self._exact or any(wanted.startswith(prefix) for prefix in self._below):
@@ -106,7 +131,7 @@ class DataPlane:
         if call is None and status < 400:
             return
         if call is None:
-            telemetry.request_refused("openai", status, code)
+            telemetry.request_refused(_dialect(exchange), status, code)
             _log.info(
                 "refused",
                 request_id=exchange.request_id,
@@ -125,8 +150,13 @@ def _is_below(path: str, prefix: str) -> bool:
     return path.startswith(prefix) and len(path) > len(prefix)
 
 
+def _dialect(exchange: Exchange) -> str:
+    return openrouter_chat.DIALECT if exchange.path.startswith("/api/") else "openai"
+
+
 async def _refuse(exchange: Exchange, error: GatewayError) -> None:
     headers = [JSON, *problems.headers(error)]
     if exchange.call is not None:
         headers.append((b"x-xrouter-attempts", b"%d" % len(exchange.call.attempts)))
-    await exchange.answer(error.http_status, headers, problems.body(error, exchange.request_id))
+    body = openrouter_problems.body if _dialect(exchange) == openrouter_chat.DIALECT else problems.body
+    await exchange.answer(error.http_status, headers, body(error, exchange.request_id))

@@ -1,11 +1,12 @@
 """The models this gateway serves: ids, aliases, and the deployments behind them."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 
 from xrouter.core.deployment import Deployment
 from xrouter.core.errors import NotFound
+from xrouter.core.operation import Operation
 
 FaultHint = Callable[[str], str | None]
 
@@ -18,6 +19,8 @@ def _any_fault(name: str) -> str | None:
 class Catalog:
     """`served` maps every id a client may ask for to its deployments, in the order they are tried.
 
+    An unknown model becomes the operation's own of `default_models`, or `default_model` where that can do it.
+
     `simulated` says that the upstreams are our simulators: then `id+fault` asks for `id` with that fault, and
     `fault_hint` gives None for a fault that they know, words for any other.
     """
@@ -26,17 +29,31 @@ class Catalog:
     default_model: str | None = None
     simulated: bool = False
     fault_hint: FaultHint = _any_fault
+    default_models: Mapping[Operation, str] = field(default_factory=dict)
 
-    def deployments(self, model: str, param: str = "model") -> tuple[Deployment, ...]:
-        """The deployments of `model`, or of the default model where one is set and `model` is unknown.
+    def deployments(
+        self, model: str, operation: Operation = Operation.CHAT, param: str = "model"
+    ) -> tuple[Deployment, ...]:
+        """The deployments of `model`, or of the operation's default model where one is set and `model` is unknown.
 
         Raises `NotFound` that lists near names; `param` is the request field that named the model.
         """
-        if self.simulated and "+" in model and model not in self.served:
+        found = self.served.get(model)
+        if found is not None:
+            return found
+        if self.simulated and "+" in model:
             return self._faulty(model, param)
-        if self.default_model is not None and model not in self.served:
-            model = self.default_model
-        return self.exactly(model, param)
+        return self.exactly(self._default(operation) or model, param)
+
+    def _default(self, operation: Operation) -> str | None:
+        chosen = self.default_models.get(operation)
+        if (
+            chosen is None
+            and self.default_model is not None
+            and _any_serves(self.served[self.default_model], operation)
+        ):
+            chosen = self.default_model
+        return chosen
 
     def _faulty(self, model: str, param: str) -> tuple[Deployment, ...]:
         base, _, fault = model.partition("+")
@@ -78,12 +95,13 @@ def build(
     aliases: Mapping[str, Iterable[str]],
     default_model: str | None = None,
     *,
+    default_models: Mapping[Operation, str] | None = None,
     simulated: bool = False,
     fault_hint: FaultHint = _any_fault,
 ) -> Catalog:
     """A catalog from deployments and aliases. An alias without targets, with one that nobody serves or with the name
-    of a model, and a default that nobody serves raise ValueError. Several deployments with one id serve it in their
-    order; a deployment that is named twice is tried as one."""
+    of a model, and a default that nobody serves or that cannot do its operation raise ValueError. Several deployments
+    with one id serve it in their order; a deployment that is named twice is tried as one."""
     served: dict[str, tuple[Deployment, ...]] = {}
     for deployment in deployments:
         served[deployment.id] = _each_once((*served.get(deployment.id, ()), deployment))
@@ -98,8 +116,21 @@ def build(
         if not served[alias]:
             raise ValueError(f"alias {alias!r} names no model")
     if default_model is not None and default_model not in served:
-        raise ValueError(f"the default model {default_model!r} is not served; known: {', '.join(sorted(served))}")
-    return Catalog(served, default_model, simulated, fault_hint)
+        raise ValueError(f"the default model {default_model!r} is not served; known: {_names(served)}")
+    for operation, name in (default_models or {}).items():
+        if name not in served:
+            raise ValueError(f"the default model {name!r} for {operation} is not served; known: {_names(served)}")
+        if not _any_serves(served[name], operation):
+            raise ValueError(f"the default model {name!r} for {operation} does not do that")
+    return Catalog(served, default_model, simulated, fault_hint, default_models or {})
+
+
+def _any_serves(deployments: tuple[Deployment, ...], operation: Operation) -> bool:
+    return any(operation in deployment.serves for deployment in deployments)
+
+
+def _names(served: Mapping[str, tuple[Deployment, ...]]) -> str:
+    return ", ".join(sorted(served))
 
 
 def _each_once(deployments: Iterable[Deployment]) -> tuple[Deployment, ...]:

@@ -1,6 +1,7 @@
 """Try the candidates in order until one answers; fail over until the first content, never after.
 
 Each attempt: hold the vendor's slot, open the record, call the provider under one timer, close the record.
+What is not streamed (embeddings, pictures, rerankings) is an answer of one event.
 Events before the first content (a role, an empty delta) are held back, so that a deployment which dies
 there can still be replaced without the client noticing.
 """
@@ -11,9 +12,23 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from types import TracebackType
 
-from xrouter.core.call import Attempt, Call, Phase
-from xrouter.core.chat import Answer, Delta, Event, Finish, Reasoning, Refusal, ToolDelta, Usage, is_content
+from xrouter.core.call import Attempt, Call, Phase, Piece, Request
+from xrouter.core.chat import (
+    Answer,
+    ChatRequest,
+    Delta,
+    Finish,
+    Reasoning,
+    Refusal,
+    ToolDelta,
+    Usage,
+    is_content,
+)
+from xrouter.core.embeddings import Embeddings, EmbeddingsRequest
 from xrouter.core.errors import Invalid, ProviderRateLimited, ProviderTimeout, ProviderUnavailable, UpstreamError
+from xrouter.core.images import Images, ImagesRequest
+from xrouter.core.ports import ChatProvider, EmbeddingsProvider, ImagesProvider, RerankProvider
+from xrouter.core.rerank import Ranking, RerankRequest
 from xrouter.gateway import record, retry
 from xrouter.gateway.gateway import Gateway
 from xrouter.gateway.route import Candidate
@@ -29,8 +44,10 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,39}")  # a vendor's word, about t
 _MAX_NAMES = 5
 
 
-async def send(call: Call, plan: tuple[Candidate, ...], gateway: Gateway) -> AsyncGenerator[Event, None]:
-    """The events of the first candidate that answers.
+async def send(
+    call: Call, plan: tuple[Candidate, ...], gateway: Gateway, part: Request | None = None
+) -> AsyncGenerator[Piece, None]:
+    """The events of the first candidate that answers: to the call's request, or to the `part` of it that is given.
 
     Raises the last attempt's `UpstreamError` when none did; its metadata lists all attempts. After content
     was shown an error is final. Where no adapter could put the request into its vendor's terms there was no
@@ -40,13 +57,14 @@ async def send(call: Call, plan: tuple[Candidate, ...], gateway: Gateway) -> Asy
     due: dict[Candidate, float] = {}
     refusal: Invalid | None = None
     failure: UpstreamError | None = None
+    made = 0
     candidate: Candidate | None = plan[0]
     while candidate is not None:
         tries[candidate] = tries.get(candidate, 0) + 1
-        attempt = record.begin(call, candidate, gateway)
+        attempt = record.begin(call, candidate, gateway, part)
         ending: BaseException | None = None
         try:
-            has_spare = len(call.attempts) < retry.MAX_ATTEMPTS and any(one not in tries for one in plan)
+            has_spare = made + 1 < retry.MAX_ATTEMPTS and any(one not in tries for one in plan)
             async with _Slot(attempt, gateway), aclosing(_one(attempt, gateway, has_spare)) as events:
                 async for event in events:
                     yield event
@@ -63,11 +81,11 @@ async def send(call: Call, plan: tuple[Candidate, ...], gateway: Gateway) -> Asy
         else:
             return
         finally:
-            record.end(attempt, ending, gateway)
+            made += record.end(attempt, ending, gateway)
         due.pop(candidate, None)
         if verdict.same:
             due[candidate] = gateway.clock.monotonic() + verdict.wait_s
-        candidate = await _next(call, plan if verdict.other else (candidate,), tries, due, gateway)
+        candidate = await _next(call, plan if verdict.other else (candidate,), tries, made, due, gateway)
     if failure is None:
         assert refusal is not None, "the loop ends by an answer or an error"
         raise refusal
@@ -76,12 +94,17 @@ async def send(call: Call, plan: tuple[Candidate, ...], gateway: Gateway) -> Asy
 
 
 async def _next(
-    call: Call, plan: tuple[Candidate, ...], tries: dict[Candidate, int], due: dict[Candidate, float], gateway: Gateway
+    call: Call,
+    plan: tuple[Candidate, ...],
+    tries: dict[Candidate, int],
+    made: int,
+    due: dict[Candidate, float],
+    gateway: Gateway,
 ) -> Candidate | None:
     """The next candidate out of `plan`: an untried one at once, else the repeatable one that is due first, after
     its wait. As long as there was no attempt, there is no lack of time either: nothing has been waited for."""
     remaining_s = call.deadline - gateway.clock.monotonic()
-    if len(call.attempts) >= retry.MAX_ATTEMPTS or (call.attempts and remaining_s < MIN_REMAINING_S):
+    if made >= retry.MAX_ATTEMPTS or (made and remaining_s < MIN_REMAINING_S):
         return None
     for candidate in plan:
         if candidate not in tries:
@@ -129,7 +152,7 @@ class _Slot:
         await self._hold.__aexit__(kind, error, trace)
 
 
-async def _one(attempt: Attempt, gateway: Gateway, has_spare: bool) -> AsyncGenerator[Event, None]:
+async def _one(attempt: Attempt, gateway: Gateway, has_spare: bool) -> AsyncGenerator[Piece, None]:
     """One provider call under its time limits. Raises `ProviderTimeout` when one runs out, and
     `ProviderUnavailable` for an answer that ends without being complete, whatever the provider let pass.
 
@@ -143,12 +166,12 @@ async def _one(attempt: Attempt, gateway: Gateway, has_spare: bool) -> AsyncGene
         due = min(deadline, attempt.began + limits.first_s)
     else:
         due = (attempt.began + deadline) / 2 if has_spare else deadline
-    held: list[Event] = []
+    held: list[Piece] = []
     complete = shown = False
     try:
         async with (
             Watch(due) as watch,
-            aclosing(gateway.providers[deployment.provider].chat(call.request, attempt)) as events,
+            aclosing(_events(attempt, gateway)) as events,
         ):
             async for event in events:
                 kind = type(event)
@@ -191,7 +214,32 @@ async def _one(attempt: Attempt, gateway: Gateway, has_spare: bool) -> AsyncGene
         )
 
 
-def _unread(held: list[Event]) -> str:
+def _events(attempt: Attempt, gateway: Gateway) -> AsyncGenerator[Piece, None]:
+    """The provider's answer, begun. No generator of its own for a chat: one would cost time for every event."""
+    provider, request = gateway.providers[attempt.deployment.provider], attempt.request
+    if type(request) is ChatRequest:
+        return provider.chat(request, attempt)
+    return _at_once(provider, request, attempt)
+
+
+async def _at_once(provider: ChatProvider, request: Request, attempt: Attempt) -> AsyncGenerator[Piece, None]:
+    """The answer to what is never streamed, as the only event. Raises `Invalid` where the operator's file promises
+    what the provider's format has no words for."""
+    if isinstance(request, EmbeddingsRequest) and isinstance(provider, EmbeddingsProvider):
+        yield await provider.embed(request, attempt)
+    elif isinstance(request, ImagesRequest) and isinstance(provider, ImagesProvider):
+        yield await provider.draw(request, attempt)
+    elif isinstance(request, RerankRequest) and isinstance(provider, RerankProvider):
+        yield await provider.rerank(request, attempt)
+    else:
+        raise Invalid(
+            f"{attempt.deployment.provider} cannot be asked for {request.operation}: its wire format has no such call.",
+            code="model_not_supported",
+            param="model",
+        )
+
+
+def _unread(held: list[Piece]) -> str:
     """The names of what the provider filled instead of content: its reasoning may have a name we do not know."""
     names = dict.fromkeys(
         name for event in held if isinstance(event, Delta) for name in event.extra or () if _NAME.fullmatch(name)
@@ -199,7 +247,7 @@ def _unread(held: list[Event]) -> str:
     return f" It filled fields that are not read: {', '.join([*names][:_MAX_NAMES])}." if names else ""
 
 
-def _note(attempt: Attempt, event: Event) -> bool:
+def _note(attempt: Attempt, event: Piece) -> bool:
     """Take what the record needs from an event without text; True when the answer is complete with it."""
     if isinstance(event, Usage):
         attempt.usage = event
@@ -219,6 +267,11 @@ def _note(attempt: Attempt, event: Event) -> bool:
             ]
             attempt.output_bytes += sum(len(text.encode()) for text in texts if text)
         return True
+    elif isinstance(event, Embeddings | Images | Ranking):
+        attempt.usage = event.usage
+        if isinstance(event, Images):
+            attempt.units = len(event.images)
+        return True
     return False
 
 
@@ -227,9 +280,9 @@ def _show(attempt: Attempt, gateway: Gateway) -> None:
     call, now = attempt.call, gateway.clock.monotonic()
     attempt.phase = Phase.SHOWN
     attempt.first_content_at = record.wall(call, now)
-    call.served_model = attempt.model
-    if call.request.stream:
+    if call.request.stream and call.served_model is None:
         gateway.telemetry.first_content(call, now - call.started)
+    call.served_model = attempt.model
 
 
 def _timed_out(attempt: Attempt, gateway: Gateway) -> ProviderTimeout:

@@ -1,10 +1,14 @@
 """What an attempt used and what it costs. Pure."""
 
+from collections.abc import Iterable
+
 from msgspec import Raw
 
-from xrouter.core.call import Attempt, Phase, State
+from xrouter.core.call import Attempt, Call, Phase, Request, State
 from xrouter.core.chat import ChatRequest, Usage
+from xrouter.core.embeddings import EmbeddingsRequest
 from xrouter.core.money import Price
+from xrouter.core.rerank import RerankRequest
 
 
 def settle(attempt: Attempt) -> None:
@@ -16,12 +20,27 @@ def settle(attempt: Attempt) -> None:
     """
     if attempt.usage is None and _is_charged(attempt):
         attempt.usage = Usage(
-            input_tokens=prompt_tokens(attempt.call.request),
+            input_tokens=prompt_tokens(attempt.request),
             output_tokens=estimate_tokens(attempt.output_bytes),
             estimated=True,
         )
     if attempt.usage is not None:
         attempt.cost_micro = cost_micro(attempt.deployment.price, attempt.usage)
+
+
+def used(call: Call) -> Usage | None:
+    """What the attempts that answered used, all parts of a call together; None where nobody could say."""
+    reports = [one.usage for one in call.attempts if one.state is State.SUCCEEDED and one.usage is not None]
+    if len(reports) < 2:
+        return reports[0] if reports else None
+    return Usage(
+        input_tokens=sum(one.input_tokens for one in reports),
+        output_tokens=sum(one.output_tokens for one in reports),
+        cached_tokens=sum(one.cached_tokens for one in reports),
+        cache_write_tokens=sum(one.cache_write_tokens for one in reports),
+        reasoning_tokens=sum(one.reasoning_tokens for one in reports),
+        estimated=any(one.estimated for one in reports),
+    )
 
 
 def cost_micro(price: Price | None, usage: Usage) -> int:
@@ -39,15 +58,26 @@ def _is_charged(attempt: Attempt) -> bool:
     return attempt.state is State.CANCELLED and attempt.phase is not Phase.CONNECTING
 
 
-def expected(request: ChatRequest) -> Usage:
+def expected(request: Request) -> Usage:
     """What a call is known to use before its first byte leaves: the estimated prompt."""
     return Usage(input_tokens=prompt_tokens(request), output_tokens=0, estimated=True)
 
 
-def prompt_tokens(request: ChatRequest) -> int:
-    """Estimated tokens of the messages and tools as they stand in the request."""
-    fields = request.fields
-    return sum(estimate_tokens(_length(fields[name])) for name in ("messages", "tools") if name in fields)
+def prompt_tokens(request: Request) -> int:
+    """Estimated tokens of what the model reads: messages and tools as they stand in the request, the inputs, the
+    prompt of a picture, or each document once with the query, as a reranker reads them."""
+    if isinstance(request, ChatRequest):
+        fields = request.fields
+        return sum(estimate_tokens(_length(fields[name])) for name in ("messages", "tools") if name in fields)
+    if isinstance(request, EmbeddingsRequest):
+        return _tokens_of(request.inputs)
+    if isinstance(request, RerankRequest):
+        return _tokens_of(request.documents) + _tokens_of([request.query]) * len(request.documents)
+    return _tokens_of([request.prompt])
+
+
+def _tokens_of(texts: Iterable[str]) -> int:
+    return sum(estimate_tokens(len(text.encode())) for text in texts)
 
 
 def _length(raw: Raw) -> int:

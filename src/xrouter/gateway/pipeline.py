@@ -6,9 +6,8 @@ decoded request, and turns the events into its own bytes. Each step is one modul
 
 from collections.abc import AsyncGenerator
 
-from xrouter.core.call import Call, Caller, Scope
-from xrouter.core.chat import Event
-from xrouter.gateway import authenticate, deadline, dispatch, route
+from xrouter.core.call import Call, Caller, Piece, Scope
+from xrouter.gateway import authenticate, deadline, dispatch, fan_out, route
 from xrouter.gateway.gateway import Gateway
 
 
@@ -17,12 +16,16 @@ async def admit(credential: str | None, gateway: Gateway, scope: Scope = Scope.M
     return await authenticate.check(credential, scope, gateway.keys, gateway.clock)
 
 
-def converse(call: Call, gateway: Gateway) -> AsyncGenerator[Event, None]:
-    """The events of one chat. Whoever iterates must close: `async with aclosing(converse(...))`.
+def converse(call: Call, gateway: Gateway) -> AsyncGenerator[Piece, None]:
+    """The events of one call; what is not streamed is one event. Whoever iterates must close:
+    `async with aclosing(converse(...))`.
 
     The record of each attempt is written by `dispatch` whichever way this ends. No generator of its own: as long
     as no step stands between `dispatch` and the dialect, one would only cost time for every call and event.
     """
     plan = route.plan(call.request, gateway.catalog)
     deadline.begin(call, plan)
+    parts, plan = fan_out.split(call.request, plan)
+    if parts:
+        return fan_out.send(call, parts, plan, gateway)
     return dispatch.send(call, plan, gateway)

@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from xrouter.core.call import Attempt, Call, Phase, State
+from xrouter.core.call import Attempt, Call, Phase, Request, State
 from xrouter.core.errors import UpstreamError
 from xrouter.core.ports import Journal
 from xrouter.gateway import meter
@@ -10,38 +10,40 @@ from xrouter.gateway.gateway import Gateway
 from xrouter.gateway.route import Candidate
 
 
-def begin(call: Call, candidate: Candidate, gateway: Gateway) -> Attempt:
-    """A new attempt of `call`. It reaches the journal when the provider marks it as sending."""
+def begin(call: Call, candidate: Candidate, gateway: Gateway, part: Request | None = None) -> Attempt:
+    """A new attempt of `call`, or of a `part` of it. It reaches the journal when the provider marks it as sending."""
     now = gateway.clock.monotonic()
+    made = call.attempts
     attempt = Attempt(
         call=call,
         deployment=candidate.deployment,
         model=candidate.model,
-        number=len(call.attempts) + 1,
+        number=made[-1].number + 1 if made else 1,
         began=now,
         started_at=wall(call, now),
         journal_intent=partial(_intend, gateway.journal),
+        part=part,
     )
-    call.attempts.append(attempt)
+    made.append(attempt)
     return attempt
 
 
 def _intend(journal: Journal, attempt: Attempt) -> None:
     """The intent carries what is known before the first byte: the estimated prompt and its cost."""
-    expected = meter.expected(attempt.call.request)
+    expected = meter.expected(attempt.request)
     journal.intend(attempt, expected, meter.cost_micro(attempt.deployment.price, expected))
 
 
-def end(attempt: Attempt, error: BaseException | None, gateway: Gateway) -> None:
+def end(attempt: Attempt, error: BaseException | None, gateway: Gateway) -> bool:
     """The attempt is over: with an answer, an error, or because the client left or the process ends.
 
     What never left this machine and was not the vendor's doing (the client left in the queue, the request
     could not be expressed in the vendor's terms) was no attempt: it leaves no row and is counted nowhere. This is
-    the one place that says so.
+    the one place that says so; it returns whether it was one.
     """
     if attempt.phase is Phase.CONNECTING and not isinstance(error, UpstreamError):
         attempt.call.attempts.remove(attempt)
-        return
+        return False
     now = gateway.clock.monotonic()
     attempt.ended, attempt.ended_at = now, wall(attempt.call, now)
     if error is None:
@@ -54,6 +56,7 @@ def end(attempt: Attempt, error: BaseException | None, gateway: Gateway) -> None
     meter.settle(attempt)
     gateway.journal.settle(attempt)
     gateway.telemetry.attempt_ended(attempt)
+    return True
 
 
 def wall(call: Call, monotonic: float) -> float:

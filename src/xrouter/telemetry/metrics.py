@@ -234,10 +234,7 @@ class Metrics:
         count, observe, overhead = counts
         count(1)
         observe(seconds)
-        for attempt in call.attempts:
-            if attempt.ended is not None:
-                seconds -= attempt.ended - attempt.began
-        overhead(max(0.0, seconds))
+        overhead(max(0.0, seconds - call.upstream_s(call.started + seconds)))
 
     def request_refused(self, dialect: str, status: int, code: str | None) -> None:
         found = self._calls.get((dialect, NONE, status, code))

@@ -4,18 +4,19 @@ What no vendor gives and every client expects is added here: `id`, `object`, `cr
 client spelled it, a role on the first chunk, `finish_reason: null`, integer usage, the cost in roubles.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 from msgspec import Raw
 
-from xrouter.core.call import Call
+from xrouter.core.call import Call, Piece
 from xrouter.core.chat import (
     Answer,
     AnswerMessage,
+    ChatRequest,
     Choice,
     Delta,
-    Event,
     Extension,
     Fields,
     Finish,
@@ -24,17 +25,27 @@ from xrouter.core.chat import (
     Start,
     ToolCall,
     ToolDelta,
-    Usage,
 )
+from xrouter.core.errors import GatewayError
 from xrouter.core.money import rub_text
+from xrouter.dialects.openai import problems
+from xrouter.gateway import meter
 
 _encode = msgspec.json.encode
 
 DONE = b"data: [DONE]\n\n"
 
+_MONEY = frozenset({"cost", "cost_details"})
+"""What a vendor says of these is in its own currency, and not what its attempts cost here."""
+
 
 def whole(call: Call, answer: Answer) -> bytes:
     """The body of a non-streamed completion."""
+    return _encode(fields(call, answer))
+
+
+def fields(call: Call, answer: Answer) -> dict[str, Any]:
+    """The same, not yet as text."""
     body: dict[str, Any] = {
         "id": call.id,
         "object": "chat.completion",
@@ -46,7 +57,7 @@ def whole(call: Call, answer: Answer) -> bytes:
     }
     if answer.extra:
         body |= answer.extra
-    return _encode(body)
+    return body
 
 
 def _choice(choice: Choice) -> dict[str, Any]:
@@ -84,27 +95,28 @@ def _tool_call(call: ToolCall) -> dict[str, Any]:
 
 
 def usage(call: Call) -> dict[str, Any] | None:
-    """Tokens of the attempt that answered and the cost of the whole call, in roubles as a decimal number."""
-    served = call.attempts[-1] if call.attempts else None
-    if served is None or served.usage is None:
+    """Tokens of the attempts that answered and the cost of the whole call, in roubles as a decimal number."""
+    tokens = meter.used(call)
+    if tokens is None:
         return None
-    return _usage(served.usage, sum(attempt.cost_micro for attempt in call.attempts))
-
-
-def _usage(tokens: Usage, cost_micro: int) -> dict[str, Any]:
     found: dict[str, Any] = {
         "prompt_tokens": tokens.input_tokens,
         "completion_tokens": tokens.output_tokens,
         "total_tokens": tokens.total_tokens,
         "prompt_tokens_details": {"cached_tokens": tokens.cached_tokens},
         "completion_tokens_details": {"reasoning_tokens": tokens.reasoning_tokens},
-        "cost": Raw(rub_text(cost_micro).encode()),
     }
+    if tokens.extra:
+        found |= {name: raw for name, raw in tokens.extra.items() if name not in _MONEY}
+    found["cost"] = cost(call)
     if tokens.estimated:
         found["estimated"] = True
-    if tokens.extra:
-        found |= tokens.extra
     return found
+
+
+def cost(call: Call) -> Raw:
+    """Roubles as a JSON number, failed attempts that were billed included."""
+    return Raw(rub_text(sum(attempt.cost_micro for attempt in call.attempts)).encode())
 
 
 class ChunkWriter:
@@ -113,16 +125,19 @@ class ChunkWriter:
     The unchanging head and tail of a chunk are made once; only the delta is encoded per event.
     """
 
-    __slots__ = ("_call", "_extra", "_head", "_roles", "_tail")
+    __slots__ = ("_call", "_extra", "_head", "_roles", "_tail", "_usage_wanted")
 
     def __init__(self, call: Call) -> None:
+        request = call.request
+        assert isinstance(request, ChatRequest), "only chats are streamed"
         self._call = call
+        self._usage_wanted = request.include_usage
         self._extra: Fields = {}
         self._roles: set[int] = set()
         self._head = b""
-        self._tail = b',"usage":null}\n\n' if call.request.include_usage else b"}\n\n"
+        self._tail = b',"usage":null}\n\n' if request.include_usage else b"}\n\n"
 
-    def chunk(self, event: Event) -> bytes:
+    def chunk(self, event: Piece) -> bytes:
         """The SSE bytes of one event; empty for an event that has no chunk of its own."""
         kind = type(event)
         if kind is Delta:
@@ -160,7 +175,7 @@ class ChunkWriter:
         choice: int,
         logprobs: Raw | None = None,
         reason: str | None = None,
-        extra: Fields | None = None,
+        extra: Mapping[str, Any] | None = None,
     ) -> bytes:
         if choice not in self._roles:
             self._roles.add(choice)
@@ -174,7 +189,7 @@ class ChunkWriter:
         return b"%b%b]%b" % (self._head or self._make_head(), _encode(body), self._tail)
 
     def _make_head(self) -> bytes:
-        fields = self._common() | self._extra
+        fields = self._common() | self._extra | self._ours()
         self._head = b"data: " + _encode(fields)[:-1] + b',"choices":['
         return self._head
 
@@ -188,14 +203,22 @@ class ChunkWriter:
             "system_fingerprint": None,
         }
 
+    def _ours(self) -> dict[str, Any]:
+        """What stands on every chunk whatever the vendor says of it."""
+        return {}
+
+    def end(self) -> bytes:
+        """The usage for clients that asked, and `[DONE]`."""
+        return (self.usage() if self._usage_wanted else b"") + DONE
+
+    def fail(self, error: GatewayError, request_id: str) -> bytes:
+        """The error object, which official clients raise, and no `[DONE]`: a cut stream must not look complete."""
+        return b"data: " + problems.body(error, request_id) + b"\n\n"
+
     def usage(self) -> bytes:
-        """The last chunk, for clients that asked: no choices, all the tokens, the cost."""
-        return b"data: " + _encode(self._common() | self._extra | {"choices": [], "usage": usage(self._call)}) + b"\n\n"
-
-
-def error(fields: dict[str, Any]) -> bytes:
-    """The error object inside a stream; official clients raise it."""
-    return b"data: " + _encode({"error": fields}) + b"\n\n"
+        """The last chunk: no choices, all the tokens, the cost."""
+        fields = self._common() | self._extra | self._ours()
+        return b"data: " + _encode(fields | {"choices": [], "usage": usage(self._call)}) + b"\n\n"
 
 
 def _tool_delta(event: ToolDelta) -> dict[str, Any]:

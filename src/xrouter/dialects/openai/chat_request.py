@@ -5,30 +5,35 @@ field (`messages[2].role`). Values stay JSON text: what no step changes is passe
 Field list: OpenAI's API reference of 2026-11 plus the documented extras of vLLM and OpenRouter.
 """
 
-import re
-from collections.abc import Callable
-from types import UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Raw, Struct
 
 from xrouter.core.chat import ChatRequest, Fields, Role
 from xrouter.core.errors import Invalid
+from xrouter.dialects.openai.fields import (
+    Checks,
+    Count,
+    ModelId,
+    ModelIds,
+    Penalty,
+    Preferences,
+    Stops,
+    StreamOptions,
+    Temperature,
+    Text,
+    TopP,
+    include_usage,
+    invalid,
+    require,
+)
 
 MAX_MESSAGES = 2048
 MAX_TOOLS = 128
-MAX_MODELS = 16
 
-_Text = Annotated[str, Meta(max_length=512)]
-_Count = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 _Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
-_Penalty = Annotated[float, Meta(ge=-2, le=2)]
-
-
-class _StreamOptions(Struct):
-    include_usage: bool | None = None
-    include_obfuscation: bool | None = None
 
 
 class _CalledFunction(Struct):
@@ -84,140 +89,72 @@ class _ResponseFormat(Struct):
     json_schema: _Schema | None = None
 
 
-_TYPES: dict[str, Any] = {
+TYPES: dict[str, Any] = {
     "audio": dict[str, Raw],
     "chat_template_kwargs": dict[str, Raw],
-    "frequency_penalty": _Penalty,
+    "frequency_penalty": Penalty,
     "function_call": Literal["none", "auto"] | _Named,
     "functions": Annotated[list[_Function], Meta(max_length=MAX_TOOLS)],
     "logit_bias": dict[str, float],
     "logprobs": bool,
-    "max_completion_tokens": _Count,
-    "max_tokens": _Count,
+    "max_completion_tokens": Count,
+    "max_tokens": Count,
     "messages": Annotated[list[_Message], Meta(min_length=1, max_length=MAX_MESSAGES)],
-    "metadata": Annotated[dict[str, _Text], Meta(max_length=16)],
+    "metadata": Annotated[dict[str, Text], Meta(max_length=16)],
     "min_p": Annotated[float, Meta(ge=0, le=1)],
     "modalities": list[str],
-    "model": Annotated[str, Meta(min_length=1, max_length=512)],
-    "models": Annotated[list[Annotated[str, Meta(min_length=1, max_length=512)]], Meta(max_length=MAX_MODELS)],
+    "model": ModelId,
+    "models": ModelIds,
     "n": Annotated[int, Meta(ge=1, le=128)],
     "parallel_tool_calls": bool,
     "prediction": dict[str, Raw],
-    "presence_penalty": _Penalty,
+    "presence_penalty": Penalty,
     "prompt_cache_key": str,
+    "provider": Preferences,
     "reasoning_effort": Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"],
     "repetition_penalty": Annotated[float, Meta(gt=0, le=100)],
     "response_format": _ResponseFormat,
-    "safety_identifier": _Text,
+    "safety_identifier": Text,
     "seed": int,
     "service_tier": str,
-    "stop": Annotated[list[str], Meta(max_length=4)] | str,
+    "stop": Stops,
     "store": bool,
     "stream": bool,
-    "stream_options": _StreamOptions,
-    "temperature": Annotated[float, Meta(ge=0, le=2)],
+    "stream_options": StreamOptions,
+    "temperature": Temperature,
     "tool_choice": Literal["none", "auto", "required"] | _ToolChoice,
     "tools": Annotated[list[_Tool], Meta(max_length=MAX_TOOLS)],
     "top_k": int,
     "top_logprobs": Annotated[int, Meta(ge=0, le=20)],
-    "top_p": Annotated[float, Meta(ge=0, le=1)],
-    "user": _Text,
+    "top_p": TopP,
+    "user": Text,
     "verbosity": Literal["low", "medium", "high"],
     "web_search_options": dict[str, Raw],
 }
-_CHECKS: dict[str, Callable[[Raw], Any]] = {name: msgspec.json.Decoder(kind).decode for name, kind in _TYPES.items()}
-_TOP_LEVEL = msgspec.json.Decoder(dict[str, Raw])
-_NULL = Raw(b"null")
-_PLACE = re.compile(r" - at `\$(?P<path>[^`]*)`$")
+_CHECKS = Checks(TYPES)
 
 
 def parse(body: bytes) -> ChatRequest:
     """The request in our words. Raises `Invalid` that names the field; the body's size, UTF-8 and depth were
     checked before."""
-    fields = _top_level(body)
-    values = {name: _check(name, raw) for name, raw in fields.items() if name in _CHECKS}
-    for name in ("model", "messages"):
-        if name not in values:
-            raise Invalid(f"The field '{name}' is missing.", param=name, code="missing_required_parameter")
+    return made(*_CHECKS.read(body))
+
+
+def made(fields: Fields, values: Mapping[str, Any]) -> ChatRequest:
+    """The request out of its fields as text and as checked `values`. Raises `Invalid` for what contradicts itself."""
+    require(values, "model", "messages")
     _check_messages(values["messages"])
     _check_tools(values)
-    stream = values.get("stream", False)
-    options = values.get("stream_options")
-    if options is not None and not stream:
-        raise Invalid("'stream_options' is only allowed when 'stream' is true.", param="stream_options")
     rest: Fields = {
         name: raw for name, raw in fields.items() if name not in ("model", "models", "stream", "stream_options")
     }
     return ChatRequest(
         model=values["model"],
-        stream=stream,
+        stream=values.get("stream", False),
         fields=rest,
         models=tuple(values.get("models") or ()),
-        include_usage=bool(options is not None and options.include_usage),
+        include_usage=include_usage(values),
     )
-
-
-def _top_level(body: bytes) -> Fields:
-    """The JSON object, one level deep; fields that are null count as not sent."""
-    try:
-        fields = _TOP_LEVEL.decode(body)
-    except msgspec.ValidationError:
-        raise Invalid("The body must be a JSON object.", code="invalid_json") from None
-    except msgspec.DecodeError as error:
-        raise Invalid(f"The body is not valid JSON: {error}", code="invalid_json") from None
-    except RecursionError:
-        raise Invalid("The body is nested too deeply.", code="invalid_json") from None
-    return {name: raw for name, raw in fields.items() if raw != _NULL}
-
-
-def _check(name: str, raw: Raw) -> Any:
-    try:
-        return _CHECKS[name](raw)
-    except msgspec.DecodeError as error:
-        raise _invalid(name, error, _TYPES[name]) from None
-
-
-_MISSING = re.compile(r"missing required field `(?P<field>[^`]+)`")
-_WRONG_WORD = re.compile(r"Invalid enum value (?P<value>.+)$", re.DOTALL)
-_STEP = re.compile(r"\[[^]]*\]|[^.\[\]]+")
-
-
-def _words_at(kind: Any, path: list[str]) -> list[str]:
-    """The words that the type `kind` allows at `path`, whose steps are field names and `[...]`."""
-    origin, inside = get_origin(kind), get_args(kind)
-    if origin is Annotated:
-        return _words_at(inside[0], path)
-    if origin is Union or origin is UnionType:
-        return [word for one in inside for word in _words_at(one, path)]
-    if origin is Literal:
-        return [] if path else list(inside)
-    if origin is list or origin is dict:
-        return _words_at(inside[-1], path[1:]) if path else []
-    if isinstance(kind, type) and issubclass(kind, Struct):
-        if not path:
-            return ["an object"]
-        return _words_at(get_type_hints(kind, include_extras=True).get(path[0]), path[1:])
-    return []
-
-
-def _invalid(name: str, error: msgspec.DecodeError, kind: Any) -> Invalid:
-    """msgspec's complaint about the field `name` of type `kind` with the place in our spelling and the words it
-    may be."""
-    text, param, code = str(error), name, None
-    path: list[str] = []
-    place = _PLACE.search(text)
-    if place:
-        path = _STEP.findall(place["path"])
-        # msgspec writes `[...]` for a value of an object whose keys are the client's own.
-        text, param = text[: place.start()], name + place["path"].replace("[...]", "")
-    missing = _MISSING.search(text)
-    if missing:
-        param, text, code = f"{param}.{missing['field']}", "is missing", "missing_required_parameter"
-    wrong = _WRONG_WORD.match(text)
-    if wrong:
-        allowed = _words_at(kind, path)
-        text = f"{wrong['value'][:100]} is not allowed" + (f"; allowed: {', '.join(allowed)}" if allowed else "")
-    return Invalid(f"{param}: {text}.", param=param, code=code)
 
 
 def _check_messages(messages: list[_Message]) -> None:
@@ -265,7 +202,7 @@ def _check_parts(content: Raw, place: str) -> None:
     try:
         parts = _PARTS.decode(content)
     except msgspec.DecodeError as error:
-        raise _invalid(f"{place}.content", error, list[_Part]) from None
+        raise invalid(f"{place}.content", error, list[_Part]) from None
     for index, part in enumerate(parts):
         if part.type == "text" and bytes(memoryview(part.text)[:1]) != b'"':
             param = f"{place}.content[{index}].text"
@@ -275,7 +212,7 @@ def _check_parts(content: Raw, place: str) -> None:
             raise Invalid(f"{param}: must be an object with 'url'.", param=param)
 
 
-def _check_tools(values: dict[str, Any]) -> None:
+def _check_tools(values: Mapping[str, Any]) -> None:
     """Function tools have a function, and a forced tool is on offer."""
     tools: list[_Tool] = values.get("tools") or []
     for index, tool in enumerate(tools):

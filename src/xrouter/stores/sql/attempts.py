@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, Select, literal, select, tuple_
+from sqlalchemy import Connection, Row, Select, case, func, literal, select, tuple_
 
 from xrouter.core.call import State
 from xrouter.core.records import AttemptFilter, AttemptRecord, Page
@@ -35,6 +35,18 @@ class SqlAttempts:
         items = found[:limit]
         more = len(found) > limit
         return Page(items, cursor_after(_KIND, items[-1].started_at, items[-1].id) if more else None)
+
+    async def spent_micro(self, key_id: str, since: tuple[float, ...]) -> tuple[int, ...]:
+        """What the attempts of a key cost that started at or after each point of `since`, in micro-roubles. One pass
+        over the key's rows, which an index leads to."""
+        cost, started = attempts.c.cost_micro, attempts.c.started_at
+        sums = [func.coalesce(func.sum(case((started >= point, cost), else_=0)), 0) for point in since]
+        query = select(*sums).where(attempts.c.key_id == key_id, started >= min(since))
+
+        def work(connection: Connection) -> tuple[int, ...]:
+            return tuple(int(found) for found in connection.execute(query).one())
+
+        return await self._database.read(work)
 
     async def _fetch(self, query: Select[Any]) -> tuple[AttemptRecord, ...]:
         def work(connection: Connection) -> tuple[AttemptRecord, ...]:
