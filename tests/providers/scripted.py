@@ -90,7 +90,7 @@ class ScriptedTransport:
         body: bytes | None = None,
         on_sending: Callable[[], None] | None = None,
     ) -> AsyncIterator[Response]:
-        assert method == "POST"
+        assert method == ("GET" if body is None else "POST")
         for name, value in headers.items():
             assert name.isascii(), name
             assert value.isprintable(), (name, value)
@@ -129,7 +129,8 @@ class Wire(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     - `frame`: how one payload, `%s`, stands in a stream; what follows the `%s` parts it from the next one;
     - `error`: the vendor's own error body, with its text as `%s`;
     - `names_model`: false where the body of a request does not name the model as `model`;
-    - `lacks`: what the vendor cannot do, so that no recorded answer can show it.
+    - `lacks`: what the vendor cannot do, so that no recorded answer can show it;
+    - `options`: what an account must say under `options`.
     """
 
     path: str = "/chat/completions"
@@ -138,6 +139,7 @@ class Wire(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     error: str = '{"error":{"message":"%s","code":400}}'
     names_model: bool = True
     lacks: frozenset[Literal["tools", "reasoning", "usage"]] = frozenset()
+    options: dict[str, Any] = {}
 
     @property
     def separator(self) -> bytes:
@@ -178,6 +180,7 @@ def connect(
             "base_url": "https://upstream.test/v1",
             "api_key": OUR_KEY,
             "models": ["m"],
+            "options": wire_of(kind).options,
             **settings,
         }
     )
