@@ -103,8 +103,9 @@ def _own_events(spoken: Spoken, found: Found, rng: Random, chunk: Any) -> delive
         calls = [_call(index, call, found, rng) for index, call in enumerate(spoken.answer.calls)]
         last = chunk({"role": "assistant", "content": "", "tool_calls": calls}, spoken.finish)
         return delivery.Events([], [], [last])
-    if spoken.begun:  # the filter's text is whole, and stands where the next piece would
-        content = [(chunk({"role": "assistant", "content": spoken.begun}), spoken.tokens)]
+    if spoken.finish == "content_filter":  # the filter's text is whole, and stands where the next piece would
+        begun = {"role": "assistant", "content": spoken.begun}
+        content = [(chunk(begun), spoken.tokens)] if spoken.begun else []
         return delivery.Events([], content, [chunk({"content": spoken.answer.text}, spoken.finish)])
     parts = pieces(spoken.answer.text, rng) or [("", 0)]
     text, weight = parts.pop()
