@@ -97,6 +97,13 @@ def configuration(simulators_url: str) -> dict[str, object]:
             "base_url": f"{simulators_url}/openai/v1",
             "models": [{"name": "t-pro-it-2.1", "price": {"input_rub_per_1m": 35, "output_rub_per_1m": 70}}],
         },
+        "yandex": {
+            "kind": "yandexgpt",
+            "base_url": f"{simulators_url}/yandex/v1",
+            "api_key": "AQVNacceptance",
+            "options": {"folder": "b1gsimulatedfolder00"},
+            "models": ["yandexgpt", "qwen3-235b-a22b-fp8"],
+        },
     }
     aliases = {"both": ["gigachat/GigaChat-2", "tbank/t-pro-it-2.1"]}
     return {"providers": providers, "aliases": aliases, "simulated": True}
@@ -155,7 +162,7 @@ def run(lane: str, python: Path, given: Mapping[str, str]) -> int:
     """Run the lane's tests with its own interpreter; returns pytest's exit status."""
     print(f"acceptance: {lane}", flush=True)
     # The vendors' SDKs read the environment themselves: nothing of the caller's account may reach them.
-    foreign = ("OPENAI_", "GIGACHAT_", "PYTHON", "PYTEST_", "XROUTER_", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
+    foreign = ("OPENAI_", "GIGACHAT_", "YC_", "PYTHON", "PYTEST_", "XROUTER_", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
     clean = {name: value for name, value in os.environ.items() if not name.upper().startswith(foreign)}
     # The lane is the root, so that its folder is not taken for the package of the same name.
     folder = str(HERE / lane)

@@ -491,3 +491,42 @@ async def test_tokens_are_counted_by_the_vendor() -> None:
     provider, _ = native(Reply(headers=JSON, chunks=[b'{"tokens":5}']))
     with pytest.raises(ProviderUnavailable):
         await provider.count_tokens(chat_request(stream=False), "yandexgpt")
+
+
+# ── what the vendor's own message types are held against: acceptance/yandex ──────────────────────────────
+
+SENT = FIXTURES / "yandexgpt" / "sent"
+
+
+@pytest.mark.usefixtures("quick")
+async def test_the_requests_that_are_checked_by_the_vendors_messages_are_those_that_go_out() -> None:
+    plain_chat = {**(await sent_for(temperature=1.2, max_tokens=9, reasoning_effort="low", stream=True))}
+    tools = await sent_for(
+        messages=[
+            {"role": "user", "content": "погода?"},
+            {
+                "role": "assistant",
+                "tool_calls": [
+                    {"id": "c", "type": "function", "function": {"name": "get_weather", "arguments": '{"days":5}'}}
+                ],
+            },
+            {"role": "tool", "tool_call_id": "c", "content": "27"},
+        ],
+        tools=[WEATHER],
+        tool_choice={"type": "function", "function": {"name": "get_weather"}},
+        parallel_tool_calls=False,
+        response_format={"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "object"}}},
+    )
+    painter = Painter(said(DONE))
+    fields = {"seed": msgspec.Raw(b"7")}
+    await painter.draw(size="1024x512", fields=fields)
+    provider, transport = native(Reply(headers=JSON, chunks=[b'{"embedding":[1]}']))
+    request = embeddings_request("текст", dimensions=256)
+    await provider.embed(request, attempt_of(request, "text-search-doc"))
+    sent = {
+        "completion": {name: value for name, value in plain_chat.items() if name != "dropped"},
+        "completion_with_tools": {name: value for name, value in tools.items() if name != "dropped"},
+        "embedding": transport.sent[0].json(),
+        "picture": painter.orders[0].json(),
+    }
+    assert sent == {path.stem: json.loads(recorded(path)) for path in SENT.glob("*.json")}

@@ -17,7 +17,7 @@ _TYPE: Final = "type.googleapis.com/yandex.cloud.ai.foundation_models.v1."
 # One grey point, a whole JPEG file. What a picture shows is written into it as a comment.
 _POINT: Final = base64.b64decode(
     "/9j/4AAQSkZJRgABAQEASABIAAD/2wBDAP//////////////////////////////////////////////////////////////////////////////"
-    "////////wgALCAABAAEBAREA/8QAFBABAAAAAAAAAAAAAAAAAAAAAP/aAAgBAQABPxA="
+    "////////wgALCAABAAEBAREA/8QAFBABAAAAAAAAAAAAAAAAAAAAAP/aAAgBAQABPxD/2Q=="
 )
 
 
