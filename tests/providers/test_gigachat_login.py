@@ -212,5 +212,6 @@ async def test_errors_hide_the_token() -> None:
     ],
 )
 def test_tokens(body: bytes, end: float) -> None:
-    token, expires_at = read_token(body, 0.0)
-    assert (token.reveal(), expires_at) == ("t", end)
+    token = read_token(body, 0.0)
+    assert (token.text.reveal(), token.expires_at) == ("t", end)
+    assert "'t'" not in repr(token)

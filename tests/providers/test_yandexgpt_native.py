@@ -36,6 +36,7 @@ from xrouter.core.errors import (
     UpstreamError,
 )
 from xrouter.core.images import ImagesRequest
+from xrouter.core.ports import ModelLister, TokenCounter
 from xrouter.providers.yandexgpt import YandexGPT
 from xrouter.transport import BrokenOff, TransportError
 
@@ -481,16 +482,36 @@ async def test_a_picture_that_cannot_be_asked_for(more: dict[str, Any], param: s
 # ── counting ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
+TOKENS = b'{"tokens":[{"id":"1","text":"<s>","special":true},{"id":"7","text":"x"}],"modelVersion":""}'
+
+
 async def test_tokens_are_counted_by_the_vendor() -> None:
-    body = b'{"tokens":[{"id":"1","text":"<s>","special":true},{"id":"7","text":"x"}],"modelVersion":""}'
-    provider, transport = native(Reply(headers=JSON, chunks=[body]))
-    assert await provider.count_tokens(chat_request(stream=False), "yandexgpt-lite:rc") == 2
-    (sent,) = transport.sent
-    assert sent.url == f"{URL}/tokenizeCompletion"
-    assert sent.json()["modelUri"] == f"gpt://{FOLDER}/yandexgpt-lite/rc"
+    provider, transport = native(Reply(headers=JSON, chunks=[TOKENS]))
+    assert isinstance(provider, TokenCounter)
+    assert await provider.count_tokens("yandexgpt-lite:rc", ["a", "b"]) == [2, 2]
+    assert await provider.count_tokens("yandexgpt-lite:rc", []) == []
+    assert await provider.count_chat_tokens("yandexgpt", chat_request(stream=False)) == 2
+    one, other, chat = transport.sent
+    assert (one.url, one.json()) == (f"{URL}/tokenize", {"modelUri": f"gpt://{FOLDER}/yandexgpt-lite/rc", "text": "a"})
+    assert other.json()["text"] == "b"
+    assert chat.url == f"{URL}/tokenizeCompletion"
+    assert chat.json()["messages"] == [{"role": "user", "text": "Привет"}]
     provider, _ = native(Reply(headers=JSON, chunks=[b'{"tokens":5}']))
     with pytest.raises(ProviderUnavailable):
-        await provider.count_tokens(chat_request(stream=False), "yandexgpt")
+        await provider.count_tokens("yandexgpt", ["a"])
+
+
+async def test_the_models_of_the_account() -> None:
+    body = b'{"object":"list","data":[{"id":"gpt://F/yandexgpt/latest","object":"model","created":0}]}'
+    provider, transport = native(Reply(headers=JSON, chunks=[body]))
+    assert isinstance(provider, ModelLister)
+    assert await provider.list_models() == ["gpt://F/yandexgpt/latest"]
+    (sent,) = transport.sent
+    assert (sent.method, sent.url) == ("GET", "https://upstream.test/v1/models")
+    assert sent.headers["OpenAI-Project"] == FOLDER
+    provider, _ = native(Reply(headers=JSON, chunks=[b'{"data":{}}']))
+    with pytest.raises(ProviderUnavailable):
+        await provider.list_models()
 
 
 # ── what the vendor's own message types are held against: acceptance/yandex ──────────────────────────────

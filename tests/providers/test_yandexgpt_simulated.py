@@ -321,10 +321,12 @@ async def test_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_counting() -> None:
     async with place() as here:
+        assert await here.provider.count_tokens("yandexgpt", ["восемь б", "x"]) == [3, 2]
         request = chat_request(messages=[{"role": "user", "content": "восемь б"}])
-        assert await here.provider.count_tokens(request, "yandexgpt") == 3
+        assert await here.provider.count_chat_tokens("yandexgpt", request) == 3
         with pytest.raises(ProviderRefused):
-            await here.provider.count_tokens(request, "gpt-oss-20b")
+            await here.provider.count_tokens("gpt-oss-20b", ["x"])
+        assert f"emb://{FOLDER}/text-search-doc/latest" in await here.provider.list_models()
 
 
 @pytest.mark.parametrize("surface", SURFACES)

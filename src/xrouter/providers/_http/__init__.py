@@ -1,4 +1,4 @@
-"""One HTTP exchange for every provider: a request, then one JSON body or a stream of events.
+"""One HTTP exchange for every provider: POST, then one JSON body or a stream of events.
 
 Failures leave here as `UpstreamError`s only: of the transport, of the status, of limits passed.
 """
@@ -91,7 +91,7 @@ class Exchange:
         return Reply(self, "POST", url, sent, body, attempt)
 
     def get(self, url: str, *, headers: Mapping[str, str]) -> "Reply":
-        """Ask for what is there; the rest as with `post`. Nothing is billed, so there is no attempt to mark."""
+        """The same without a body, for what is no attempt: lists, balances, files."""
         return Reply(self, "GET", url, {**_ALWAYS, **headers}, None, None)
 
     def nonsense(self, what: str) -> ProviderUnavailable:
@@ -132,7 +132,7 @@ class PayloadReader(Protocol):
 
 
 class Reply:
-    """The exchange of one `post` or `get`: enter it, then read its body with `json` or `events`.
+    """The exchange of one `post` or `get`: enter it, then read its body with `json`, `read` or `events`.
 
     A class, because `asynccontextmanager` costs 1.3 us a call more.
     """
@@ -181,6 +181,15 @@ class Reply:
         if not body.strip():
             raise self._exchange.nonsense("with an empty body")
         return body
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The answer's headers, names in lower case."""
+        return self._response.headers
+
+    async def read(self, limit: int) -> bytes:
+        """The whole body of a success as it is, at most `limit` bytes."""
+        return await self._response.read(limit)
 
     async def events(self) -> AsyncGenerator[list[ServerEvent], None]:
         """The events of a stream, in the batches in which they arrive. Close it, or read it to its end.

@@ -4,6 +4,7 @@ Sources: https://developers.sber.ru/docs/ru/gigachat/api/reference/rest/gigachat
 PyPI. The server certificates are issued by the Russian national CA: name its root in `ca_bundle`.
 """
 
+import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, aclosing
 from decimal import Decimal
@@ -14,17 +15,22 @@ from xrouter.core.call import Attempt
 from xrouter.core.chat import ChatRequest, Event
 from xrouter.core.clock import Clock
 from xrouter.core.deployment import Deployment
-from xrouter.core.errors import ProviderAuthFailed
+from xrouter.core.errors import (
+    ProviderAuthFailed,
+    ProviderRefused,
+    ProviderTimeout,
+    UpstreamError,
+)
 from xrouter.core.money import Price
 from xrouter.core.ports import ChatProvider
 from xrouter.core.secret import Secret
 from xrouter.providers import list_deployments, upstream_url
-from xrouter.providers._http import Exchange, Reply, Token, TokenKeeper, log_in
+from xrouter.providers._http import Exchange, Reply
 from xrouter.settings import ConfigError, ProviderSettings
 from xrouter.transport import Transport
 
 from .answer import Reading, StreamReader, read_answer
-from .login import read_token
+from .login import Token, TokenKeeper, read_token
 from .request import VendorRequest, vendor_request
 
 _KIND = "gigachat"
@@ -33,6 +39,7 @@ _AUTH_URL = "https://ngw.devices.sberbank.ru:9443/api/v2/oauth"
 _DEFAULT_SCOPE = "GIGACHAT_API_PERS"
 # Calls at once per authorization key: https://developers.sber.ru/docs/ru/gigachat/limitations (2025-11-19)
 _CONCURRENCY: Final = {"GIGACHAT_API_PERS": 1, "GIGACHAT_API_B2B": 10, "GIGACHAT_API_CORP": 10}
+_LOGIN_S = 10.0  # one small POST
 _TOO_LONG = frozenset({413})
 
 
@@ -156,8 +163,21 @@ class _Login:
         self._body = f"scope={scope}".encode()
 
     async def fetch(self) -> Token:
-        """See `log_in`."""
-        return await log_in(self._provider, self._fetch)
+        """A fresh token. Raises `UpstreamError`; refusals of any kind mean that our credential is wrong."""
+        try:
+            async with asyncio.timeout(_LOGIN_S):
+                return await self._fetch()
+        except TimeoutError:
+            raise ProviderTimeout(
+                f"{self._provider} login did not answer within {_LOGIN_S:g} s", provider=self._provider
+            ) from None
+        except ProviderRefused as error:  # 400: wrong scope, wrong key; never the client's doing
+            raise ProviderAuthFailed(
+                error.message, provider=self._provider, upstream_status=error.upstream_status
+            ) from None
+        except UpstreamError as error:
+            error.provider = self._provider  # the message says "login", the metadata names the provider
+            raise
 
     async def _fetch(self) -> Token:
         headers = {
@@ -169,6 +189,6 @@ class _Login:
         async with self._exchange.post(self._url, headers=headers, body=self._body) as reply:
             body = await reply.json()
         try:
-            return Token(*read_token(body, self._clock.now()))
+            return read_token(body, self._clock.now())
         except (ValueError, RecursionError):
             raise self._exchange.nonsense("without a token") from None

@@ -3,17 +3,19 @@
 import msgspec
 
 from xrouter.core.secret import Secret
+from xrouter.providers._http import Token, TokenKeeper
+
+__all__ = ["Token", "TokenKeeper", "read_token"]
 
 _MILLISECONDS_FROM = 1e11
 _DEFAULT_LIFE_S = 1500.0
 
 
-def read_token(body: bytes, now: float) -> tuple[Secret, float]:
-    """The token and its end, seconds since the epoch, in a login's answer.
+def read_token(body: bytes, now: float) -> Token:
+    """The token in a login's answer: `{"access_token", "expires_at"}`, or `{"tok", "exp"}` of corporate stands.
 
-    It is `{"access_token", "expires_at"}`, or `{"tok", "exp"}` of corporate stands. The end is milliseconds at the
-    vendor and seconds at some stands; one that is missing is taken as 25 of the documented 30 minutes. Raises
-    ValueError for anything else.
+    The end is milliseconds at the vendor and seconds at some stands; one that is missing is taken as 25 of the
+    documented 30 minutes. Raises ValueError for anything else.
     """
     answer = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
     raw_text = answer.get("access_token", answer.get("tok"))
@@ -23,5 +25,5 @@ def read_token(body: bytes, now: float) -> tuple[Secret, float]:
     raw_end = answer.get("expires_at", answer.get("exp"))
     end = None if raw_end is None else msgspec.json.decode(raw_end)
     if not isinstance(end, int | float) or isinstance(end, bool) or end <= 0:
-        return Secret(text), now + _DEFAULT_LIFE_S
-    return Secret(text), end / 1000 if end > _MILLISECONDS_FROM else float(end)
+        return Token(Secret(text), now + _DEFAULT_LIFE_S)
+    return Token(Secret(text), end / 1000 if end > _MILLISECONDS_FROM else float(end))

@@ -7,7 +7,7 @@ https://github.com/yandex-cloud/cloudapi (yandex/cloud/ai/foundation_models/v1),
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import replace
 from typing import Any, Final, TypeVar
@@ -113,6 +113,7 @@ class YandexGPT:
         self._account = account
         self._options = options
         self._chat_url = f"{root}/v1/chat/completions"
+        self._models_url = f"{root}/v1/models"
         self._native_url = f"{native_root}/foundationModels/v1"
         self._operations_url = f"{native_root}/operations"
         self._headers = {"Content-Type": "application/json"}
@@ -176,12 +177,24 @@ class YandexGPT:
         except ValueError:
             raise self._native.nonsense("an operation without a picture") from None
 
-    async def count_tokens(self, request: ChatRequest, model: str) -> int:
-        """How many tokens the vendor's own tokenizer finds in the request; free of charge. `model` is the configured
-        name. Hosted open models have no tokenizer here: `ProviderRefused`."""
+    async def count_tokens(self, model: str, texts: Sequence[str]) -> list[int]:
+        """See `core.ports.TokenCounter`; free of charge. Hosted open models have no tokenizer here:
+        `ProviderRefused`."""
+        uri = read_name(model, self._options.folder).uri(Operation.CHAT)
+        bodies = [native_request.tokenize_request(uri, text) for text in texts]
+        return [await self._ask("tokenize", body, native_answer.read_token_count, None) for body in bodies]
+
+    async def count_chat_tokens(self, model: str, request: ChatRequest) -> int:
+        """The tokens of a whole conversation with its tools, as the model would be given it; the rest as above."""
         uri = read_name(model, self._options.folder).uri(Operation.CHAT)
         body = native_request.completion_request(request, uri).body
         return await self._ask("tokenizeCompletion", body, native_answer.read_token_count, None)
+
+    async def list_models(self) -> list[str]:
+        """See `core.ports.ModelLister`: URIs, tuned models, embeddings and pictures included."""
+        async with AsyncExitStack() as connection:
+            reply = await self._get(connection, self._openai, self._models_url)
+            return await self._read(reply, native_answer.read_model_ids)
 
     def _name(self, attempt: Attempt) -> ModelName:
         return read_name(attempt.deployment.upstream_model, self._options.folder)
@@ -221,13 +234,17 @@ class YandexGPT:
         """How an operation stands. Raises the `UpstreamError` that it ended with."""
         async with AsyncExitStack() as connection:
             url = f"{self._operations_url}/{operation_id}"
-            reply = await self._entered(
-                connection, lambda headers: self._native.get(url, headers={**self._headers, **headers}), uuid4().hex
-            )
+            reply = await self._get(connection, self._native, url)
             operation = await self._read(reply, native_answer.read_operation)
             if operation.done and operation.error is not None:
                 raise judged(reply.in_band({"error": operation.error}))
             return operation
+
+    async def _get(self, connection: AsyncExitStack, exchange: Exchange, url: str) -> Reply:
+        def get(headers: dict[str, str]) -> Reply:
+            return exchange.get(url, headers={**self._headers, **headers, "Accept": "application/json"})
+
+        return await self._entered(connection, get, str(uuid4()))
 
     async def _read(self, reply: Reply, read: Callable[[bytes], _Found]) -> _Found:
         body = await reply.json()

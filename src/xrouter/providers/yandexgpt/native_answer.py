@@ -189,11 +189,19 @@ def count(value: Any) -> int | None:
 
 
 def read_token_count(body: bytes) -> int:
-    """How many tokens `tokenizeCompletion` found. Raises ValueError."""
+    """How many tokens `tokenize` or `tokenizeCompletion` found. Raises ValueError."""
     tokens = _object(msgspec.json.decode(body)).get("tokens")
     if not isinstance(tokens, list):
         raise ValueError("no tokens")  # noqa: TRY004 - one class for all bad bodies
     return len(tokens)
+
+
+def read_model_ids(body: bytes) -> list[str]:
+    """The ids in the list of the OpenAI surface. Raises ValueError."""
+    rows = _object(msgspec.json.decode(body)).get("data")
+    if not isinstance(rows, list):
+        raise ValueError("no list")  # noqa: TRY004 - one class for all bad bodies
+    return [_text(_object(row).get("id")) for row in rows]
 
 
 def read_embedding(body: bytes) -> Embeddings:

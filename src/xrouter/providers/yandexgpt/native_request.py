@@ -49,6 +49,11 @@ def completion_request(request: ChatRequest, uri: str) -> Outgoing:
     return Outgoing(_encode(body), parameters.dropped(request), parameters.stops(request), parameters.one_call(request))
 
 
+def tokenize_request(uri: str, text: str) -> bytes:
+    """The body for counting one text."""
+    return _encode({"modelUri": uri, "text": text})
+
+
 def embedding_request(request: EmbeddingsRequest, uri: str) -> tuple[bytes, tuple[str, ...]]:
     """The body for one text, and what is left out. Raises `Invalid`."""
     if len(request.inputs) != 1:
