@@ -3,11 +3,14 @@
 import asyncio
 import base64
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.providers.scripted import (
     FIXTURES,
     Reply,
@@ -38,6 +41,16 @@ from xrouter.core.errors import (
 from xrouter.core.images import ImagesRequest
 from xrouter.core.ports import ModelLister, TokenCounter
 from xrouter.providers.yandexgpt import YandexGPT
+from xrouter.providers.yandexgpt.native_answer import (
+    Reading,
+    StreamReader,
+    read_answer,
+    read_embedding,
+    read_model_ids,
+    read_operation,
+    read_picture,
+    read_token_count,
+)
 from xrouter.transport import BrokenOff, TransportError
 
 FOLDER = "b1gfolderoftests00000"
@@ -108,6 +121,59 @@ async def test_a_stream_cut_at_any_line_never_looks_complete(path: Path) -> None
         got = await outcome(path, lines[:count])
         if "raises" not in got[-1]:  # cut behind the end
             assert got == whole
+
+
+async def test_a_vendor_that_does_not_hang_up_delays_nobody() -> None:
+    provider, transport = native(Reply(headers=JSON, chunks=[recorded(RECORDED / "text.ndjson")], holds=True))
+    async with asyncio.timeout(5):
+        await collect(provider, chat_request())
+    assert transport.sent[-1].closed
+
+
+NAMES = ["result", "alternatives", "message", "text", "status", "toolCallList", "toolCalls", "functionCall", "name",
+         "arguments", "usage", "inputTextTokens", "completionTokens", "completionTokensDetails", "reasoningTokens",
+         "error", "tokens", "embedding", "numTokens", "id", "done", "response", "image", "data"]  # fmt: skip
+LEAVES = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False)
+    | st.sampled_from([*NAMES, "7", "ALTERNATIVE_STATUS_FINAL"])
+)
+ANYTHING = st.recursive(
+    LEAVES,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(NAMES), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(ANYTHING, st.sampled_from(["", "result", "alternatives", "message", "toolCallList", "usage"]))
+def test_no_shape_of_a_body_breaks_the_reading(value: Any, place: str) -> None:
+    """Whatever comes is an answer, or an error of the kind that its caller expects."""
+    shown: dict[str, Any] = {"message": {"text": "x"}, "status": "ALTERNATIVE_STATUS_FINAL"}
+    whole: Any = {"result": {"alternatives": [shown]}}
+    if place in ("result", ""):
+        whole = {"result": value} if place else value
+    elif place in ("alternatives", "usage"):
+        whole["result"][place] = value
+    elif place == "message":
+        shown["message"] = value
+    else:
+        shown["message"] = {place: value}
+    body = msgspec.json.encode(whole)
+    reading = Reading("acme", lambda _: ProviderUnavailable("in band", provider="acme"), "call")
+    for read in (lambda: read_answer(body, reading), lambda: StreamReader(reading).read(body)):
+        with suppress(ProviderUnavailable):
+            read()
+    for parse in (
+        read_embedding,
+        read_token_count,
+        read_model_ids,
+        read_operation,
+        lambda body: read_picture(read_operation(body)),
+    ):
+        with suppress(ValueError):
+            parse(body)
 
 
 # ── what goes out ────────────────────────────────────────────────────────────────────────────────────────
@@ -409,7 +475,7 @@ async def test_a_picture_is_ordered_once_and_asked_for_until_it_is_there() -> No
         },
     }
     assert [poll.url for poll in painter.polls] == ["https://upstream.test/operations/op1"] * 3
-    assert (marks, painter.attempt.phase, painter.attempt.dropped) == (["intent"], Phase.STATUS, ("style",))
+    assert (marks, painter.attempt.phase, painter.attempt.dropped) == (["intent"], Phase.BODY, ("style",))
 
 
 @pytest.mark.usefixtures("quick")
@@ -450,17 +516,21 @@ async def test_an_operation_that_failed(body: bytes, expected: type, code: str) 
     assert (type(caught.value), caught.value.code) == (expected, code)
 
 
-async def test_leaving_while_a_picture_is_drawn_ends_the_asking(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("xrouter.providers.yandexgpt._POLL_S", 0.001)
+@pytest.mark.usefixtures("quick")
+async def test_leaving_while_a_picture_is_drawn_ends_the_asking() -> None:
     painter = Painter(said(RUNNING))
     drawing = asyncio.create_task(painter.draw(deadline_s=1e6))
     async with asyncio.timeout(10):
-        while not painter.polls:
-            await asyncio.sleep(0.001)
+        while len(painter.polls) < 3:
+            await asyncio.sleep(0)
     drawing.cancel()
     with pytest.raises(asyncio.CancelledError):
         await drawing
-    assert all(sent.closed for sent in [*painter.orders, *painter.polls])
+    asked = len(painter.polls)
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert len(painter.polls) == asked
+    assert all(sent.closed for sent in [*painter.orders, *painter.polls[:-1]])
 
 
 @pytest.mark.parametrize(

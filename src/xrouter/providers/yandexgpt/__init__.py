@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any, Final, TypeVar
 from uuid import NAMESPACE_OID, uuid4, uuid5
 
-from xrouter.core.call import Attempt
+from xrouter.core.call import Attempt, Phase
 from xrouter.core.chat import Answer, ChatRequest, Event
 from xrouter.core.clock import Clock
 from xrouter.core.deployment import Deployment
@@ -156,6 +156,7 @@ class YandexGPT:
         body, dropped = native_request.picture_request(request, self._name(attempt).uri(Operation.IMAGES))
         attempt.drop(dropped)
         operation = await self._ask("imageGenerationAsync", body, native_answer.read_operation, attempt)
+        attempt.phase = Phase.BODY  # ordered, and billed when it is there: the same deployment is not asked again
         failed = 0
         while not operation.done:
             remaining_s = attempt.call.deadline - self._clock.monotonic()

@@ -31,8 +31,7 @@ _SEEING: Final = ("gemma-3-", "qwen2.5-vl", "qwen-2.5-vl", "qwen3-vl")
 
 def _per_1k(input_rub: str, cached: str, output: str) -> Price:
     """The vendor lists roubles per thousand tokens, VAT included."""
-    found = [Decimal(rub) * 1000 for rub in (input_rub, output, cached)]
-    return Price(*found)
+    return Price(Decimal(input_rub) * 1000, Decimal(output) * 1000, Decimal(cached) * 1000)
 
 
 # Synchronous calls. A tuned model, a `deprecated` branch, embeddings and pictures have no published price here.

@@ -69,14 +69,14 @@ class _State:
         if top.get("error") is not None:
             raise reading.in_band(body)
         result = _object(top.get("result", top))
-        alternatives = result.get("alternatives") or [{}]
-        first = _object(alternatives[0])
+        alternatives = _list(result.get("alternatives"))
+        first = _object(alternatives[0] if alternatives else None)
         message = _object(first.get("message"))
         self.text = _text(message.get("text"))
         status = _text(first.get("status"))
         self.native = status or None
         self.status = status.removeprefix(_PREFIX)
-        calls = _object(message.get("toolCallList")).get("toolCalls") or []
+        calls = _list(_object(message.get("toolCallList")).get("toolCalls"))
         self.calls = [_call(call) for call in calls[: 1 if reading.one_call else None]]
         self.usage = read_usage(result.get("usage"))
 
@@ -93,7 +93,7 @@ def read_answer(body: bytes, reading: Reading) -> Answer:
     """The whole answer: the last line of the body, where there are several. Raises `UpstreamError`."""
     try:
         state = _State(_payload(body.strip().rpartition(b"\n")[2]), reading)
-    except (ValueError, RecursionError, TypeError) as error:
+    except (ValueError, RecursionError) as error:
         raise reading.broken(f"answered a broken body: {type(error).__name__}") from None
     if not state.is_last:
         raise reading.broken("ended its answer before it was finished")
@@ -121,7 +121,7 @@ class StreamReader:
         self._cutter = StopCutter(reading.stops)
         self._seen = ""
         self._started = False
-        self.done = False  # the end is the end of the body, where nobody cut it
+        self.done = False
         self.complete = False
         self.cut_short = False
 
@@ -132,11 +132,9 @@ class StreamReader:
             return []
         try:
             state = _State(data, self._reading)
-        except (ValueError, RecursionError, TypeError) as error:
+        except (ValueError, RecursionError) as error:
             raise self._reading.broken(f"sent a broken line: {type(error).__name__}") from None
         events: list[Event] = []
-        if self.complete:
-            return events
         if not self._started:
             self._started = True
             events.append(Start())
@@ -146,7 +144,7 @@ class StreamReader:
             if shown := self._cutter.feed(fresh):
                 events.append(Delta(shown))
         if self._cutter.hit:
-            self.done = self.cut_short = True
+            self.cut_short = True
             self._finish("stop", None, state, events)
         elif state.is_last:
             if rest := self._cutter.end():
@@ -165,7 +163,7 @@ class StreamReader:
             raise self._reading.broken("ended its stream before the answer was finished")
 
     def _finish(self, reason: FinishReason, native: str | None, state: _State, events: list[Event]) -> None:
-        self.complete = True
+        self.complete = self.done = True
         events.append(Finish(reason, 0, native))
         if state.usage is not None:
             events.append(state.usage)
@@ -270,6 +268,15 @@ def _object(value: Any) -> dict[str, Any]:
         return {}
     if not isinstance(value, dict):
         raise ValueError("not an object")  # noqa: TRY004 - one class for all bad bodies
+    return value
+
+
+def _list(value: Any) -> list[Any]:
+    """The list; an empty one for nothing. Raises ValueError for anything else."""
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        raise ValueError("not a list")  # noqa: TRY004 - one class for all bad bodies
     return value
 
 
