@@ -511,9 +511,41 @@ async def test_a_poll_that_fails_does_not_lose_the_picture() -> None:
     ],
 )  # fmt: skip
 async def test_an_operation_that_failed(body: bytes, expected: type, code: str) -> None:
+    painter = Painter(said(body))
     with pytest.raises(UpstreamError) as caught:
-        await Painter(said(body)).draw(deadline_s=10.0)
-    assert (type(caught.value), caught.value.code) == (expected, code)
+        await painter.draw(deadline_s=10.0)
+    assert (type(caught.value), caught.value.code, len(painter.polls)) == (expected, code, 1)
+
+
+@pytest.mark.parametrize("number", ["../v1/models", "a b", "", "x" * 65])
+async def test_an_operations_id_leads_nowhere_else(number: str) -> None:
+    body = json.dumps({"id": number, "done": False}).encode()
+    provider, transport = native(said(body))
+    request = ImagesRequest("acme/yandex-art", "кот", {})
+    with pytest.raises(ProviderUnavailable):
+        await provider.draw(request, attempt_of(request, "yandex-art"))
+    assert len(transport.sent) == 1
+
+
+async def test_a_picture_that_is_refused_or_there_at_once() -> None:
+    request = ImagesRequest("acme/yandex-art", "кот", {})
+    provider, _ = native(said(b'{"id":"op1","done":true,"error":{"code":8,"message":"quota"}}'))
+    with pytest.raises(ProviderRateLimited, match="quota"):
+        await provider.draw(request, attempt_of(request, "yandex-art"))
+    provider, transport = native(said(DONE))
+    assert (await provider.draw(request, attempt_of(request, "yandex-art"))).images
+    assert len(transport.sent) == 1
+
+
+@pytest.mark.usefixtures("quick")
+async def test_a_look_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("xrouter.providers.yandexgpt._LOOK_S", 0.01)
+    painter = Painter(Reply(headers=JSON, chunks=[], holds=True), said(DONE))
+    assert (await painter.draw()).images
+    painter = Painter(Reply(headers=JSON, chunks=[], holds=True))
+    with pytest.raises(ProviderTimeout, match="how the picture stands"):
+        await painter.draw()
+    assert (len(painter.polls), all(poll.closed for poll in painter.polls)) == (3, True)
 
 
 @pytest.mark.usefixtures("quick")

@@ -280,6 +280,12 @@ async def test_the_old_form_of_calls() -> None:
 PICTURE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
 
 
+async def test_a_refusal_of_before_is_a_text() -> None:
+    messages = [{"role": "assistant", "content": [{"type": "refusal", "refusal": "no"}]}]
+    sent, _ = await sent_for(messages=messages)
+    assert sent.json()["messages"] == [{"role": "assistant", "content": [{"type": "text", "text": "no"}]}]
+
+
 async def test_pictures_go_to_models_that_see_only() -> None:
     messages = [{"role": "user", "content": [{"type": "text", "text": "what?"}, PICTURE]}]
     sent, _ = await sent_for("gemma-3-27b-it", messages=messages)
@@ -297,6 +303,8 @@ async def test_pictures_go_to_models_that_see_only() -> None:
         ({"tools": [{"type": "web_search"}]}, "tools[0].type"),
         ({"tools": [NOW], "tool_choice": {"type": "function", "function": {"name": "x"}}}, "tool_choice"),
         ({"modalities": ["audio"]}, "modalities"),
+        ({"tools": [NOW], "tool_choice": {"type": "allowed_tools", "allowed_tools": {"tools": [{}]}}}, "tool_choice"),
+        ({"tools": [NOW], "tool_choice": {"type": "allowed_tools", "allowed_tools": [5]}}, "tool_choice"),
     ],
 )
 async def test_what_cannot_be_said_is_refused_before_anything_is_sent(fields: dict[str, Any], param: str) -> None:

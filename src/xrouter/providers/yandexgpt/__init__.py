@@ -24,6 +24,7 @@ from xrouter.core.errors import (
     ProviderRefused,
     ProviderTimeout,
     ProviderUnavailable,
+    UpstreamError,
 )
 from xrouter.core.images import Images, ImagesRequest
 from xrouter.core.operation import Operation
@@ -54,6 +55,7 @@ _NATIVE_HOST: Final = "https://llm.api.cloud.yandex.net"
 # Vectors and pictures have limits of their own, per second and per day.
 _CONCURRENCY: Final = 10
 _POLL_S = 1.0
+_LOOK_S = 10.0  # one small exchange
 _POLLS_MAY_FAIL: Final = 3  # one after another; the picture is paid for and may be there the next time
 
 _Found = TypeVar("_Found")
@@ -105,7 +107,7 @@ class YandexGPT:
     def __init__(
         self, name: str, http: Transport, clock: Clock, base_url: str, options: Options, account: "_Account"
     ) -> None:
-        root = base_url.removesuffix("/v1")
+        root = base_url.removesuffix("/v1").removesuffix("/foundationModels")
         native_root = root.replace(_OPENAI_ONLY, _NATIVE_HOST)
         self._openai = Exchange(name, http, clock, error_of=error_of)
         self._native = Exchange(name, http, clock, error_of=error_of, framing=LineParser)
@@ -155,24 +157,26 @@ class YandexGPT:
         its result until it is done or the call's deadline is reached."""
         body, dropped = native_request.picture_request(request, self._name(attempt).uri(Operation.IMAGES))
         attempt.drop(dropped)
-        operation = await self._ask("imageGenerationAsync", body, native_answer.read_operation, attempt)
-        attempt.phase = Phase.BODY  # ordered, and billed when it is there: the same deployment is not asked again
-        failed = 0
-        while not operation.done:
+        async with AsyncExitStack() as connection:
+            url = f"{self._native_url}/imageGenerationAsync"
+            reply = await self._post(connection, self._native, url, body, attempt)
+            attempt.phase = Phase.BODY  # ordered, and billed when it is there: the same deployment is not asked again
+            operation, failure = await self._operation(reply)
+        misses = 0
+        while failure is None and not operation.done:
             remaining_s = attempt.call.deadline - self._clock.monotonic()
             if remaining_s <= 0:
-                raise ProviderTimeout(
-                    f"{self._native.provider} did not finish the picture before the call's deadline",
-                    provider=self._native.provider,
-                )
+                raise self._late("did not finish the picture before the call's deadline")
             await asyncio.sleep(min(_POLL_S, remaining_s))
             try:
-                operation = await self._look(operation.id)
-                failed = 0
-            except (ProviderUnavailable, ProviderRateLimited):
-                failed += 1
-                if failed == _POLLS_MAY_FAIL:
+                operation, failure = await self._look(operation.id)
+                misses = 0
+            except (ProviderUnavailable, ProviderRateLimited, ProviderTimeout):
+                misses += 1
+                if misses == _POLLS_MAY_FAIL:
                     raise
+        if failure is not None:
+            raise failure
         try:
             return native_answer.read_picture(operation)
         except ValueError:
@@ -231,15 +235,22 @@ class YandexGPT:
             reply = await self._post(connection, self._native, url, body, attempt)
             return await self._read(reply, read)
 
-    async def _look(self, operation_id: str) -> native_answer.Operation:
-        """How an operation stands. Raises the `UpstreamError` that it ended with."""
-        async with AsyncExitStack() as connection:
-            url = f"{self._operations_url}/{operation_id}"
-            reply = await self._get(connection, self._native, url)
-            operation = await self._read(reply, native_answer.read_operation)
-            if operation.done and operation.error is not None:
-                raise judged(reply.in_band({"error": operation.error}))
-            return operation
+    async def _look(self, operation_id: str) -> tuple[native_answer.Operation, UpstreamError | None]:
+        """How an operation stands, and what it failed with. Raises `UpstreamError` where that is not to be had."""
+        try:
+            async with asyncio.timeout(_LOOK_S), AsyncExitStack() as connection:
+                reply = await self._get(connection, self._native, f"{self._operations_url}/{operation_id}")
+                return await self._operation(reply)
+        except TimeoutError:
+            raise self._late(f"did not say within {_LOOK_S:g} s how the picture stands") from None
+
+    async def _operation(self, reply: Reply) -> tuple[native_answer.Operation, UpstreamError | None]:
+        operation = await self._read(reply, native_answer.read_operation)
+        error = operation.error
+        return operation, None if error is None else judged(reply.in_band({"error": error}))
+
+    def _late(self, what: str) -> ProviderTimeout:
+        return ProviderTimeout(f"{self._native.provider} {what}", provider=self._native.provider)
 
     async def _get(self, connection: AsyncExitStack, exchange: Exchange, url: str) -> Reply:
         def get(headers: dict[str, str]) -> Reply:

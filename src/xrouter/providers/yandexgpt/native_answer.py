@@ -7,6 +7,7 @@ body of a call that is not streamed. Counts are text, calls have no ids, argumen
 import base64
 import binascii
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -224,7 +225,16 @@ class Operation(msgspec.Struct):
     response: dict[str, Any] | None = None
 
 
-read_operation = msgspec.json.Decoder(Operation).decode
+_as_operation = msgspec.json.Decoder(Operation).decode
+_OPERATION_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+def read_operation(body: bytes) -> Operation:
+    """How one stands. Raises ValueError, also for an id that could lead a URL elsewhere."""
+    operation = _as_operation(body)
+    if not _OPERATION_ID.fullmatch(operation.id):
+        raise ValueError("not an operation's id")
+    return operation
 
 
 def read_picture(operation: Operation) -> Images:

@@ -172,5 +172,6 @@ def _text(message: Message, place: int) -> str:
             raise Invalid(
                 f"messages[{place}].content has a part of type {kind!r}: {why}", param=f"messages[{place}].content"
             )
-        texts.append(part.get(kind) or "")
+        found = part.get(kind)
+        texts.append(found if isinstance(found, str) else "")
     return "\n".join(texts)

@@ -84,8 +84,7 @@ def _messages(request: ChatRequest, name: ModelName, *, sees: bool) -> list[dict
             _calls(message, given, place, names, own=name.is_own)
         elif role in ("tool", "function"):
             _result(message, given, place, names, own=name.is_own)
-        _check_content(message.get("content"), place, sees=sees)
-        message.setdefault("content", "")
+        message["content"] = _content(message.get("content"), place, sees=sees)
         out.append(message)
     return out
 
@@ -123,13 +122,20 @@ def _result(
     message.pop("name", None)
 
 
-def _check_content(content: Any, place: int, *, sees: bool) -> None:
-    for part in content if isinstance(content, list) else ():
+def _content(content: Any, place: int, *, sees: bool) -> Any:
+    """A text as it is; of parts those that the model takes, a refusal as a text. Raises `Invalid`."""
+    if not isinstance(content, list):
+        return content or ""
+    parts = []
+    for part in content:
         kind = part.get("type")
-        if kind == "image_url" and sees:
-            continue
-        if kind not in ("text", "refusal"):
+        if kind == "text" or (kind == "image_url" and sees):
+            parts.append(part)
+        elif kind == "refusal":
+            parts.append({"type": "text", "text": part.get("refusal") or ""})
+        else:
             why = "this model takes no pictures" if kind == "image_url" else "only text is known"
             raise Invalid(
                 f"messages[{place}].content has a part of type {kind!r}: {why}", param=f"messages[{place}].content"
             )
+    return parts

@@ -63,15 +63,24 @@ def tools_of(request: ChatRequest) -> Tools:
     if not kept:
         return Tools([], "none")
     if isinstance(choice, dict) and choice.get("type") == "allowed_tools":
-        allowed = choice.get("allowed_tools") or choice
-        names = {(tool.get("function") or {}).get("name") for tool in allowed.get("tools") or ()}
-        kept, choice = [function for function in kept if function["name"] in names], allowed.get("mode", "auto")
+        names, choice = _allowed(choice.get("allowed_tools") or choice)
+        kept = [function for function in kept if function["name"] in names]
     if isinstance(choice, dict):
         wanted = (choice.get("function") or {}).get("name")
         if wanted not in [function["name"] for function in kept]:
             raise Invalid(f"tool_choice names {wanted!r}, which is not among the tools", param="tool_choice")
         return Tools(kept, "required", wanted)
     return Tools(kept, choice if choice in ("none", "required") else "auto")
+
+
+def _allowed(allowed: Any) -> tuple[list[Any], Any]:
+    """The names of the functions in `allowed_tools`, and the mode. Raises `Invalid`."""
+    tools = allowed.get("tools") if isinstance(allowed, dict) else None
+    functions = [tool.get("function") if isinstance(tool, dict) else None for tool in tools or ()]
+    named = [function.get("name") for function in functions if isinstance(function, dict)]
+    if not isinstance(allowed, dict) or len(named) != len(functions):
+        raise Invalid("tool_choice.allowed_tools: each tool is an object with a function", param="tool_choice")
+    return named, allowed.get("mode", "auto")
 
 
 def _known(function: Mapping[str, Any]) -> dict[str, Any]:
