@@ -47,7 +47,7 @@ check-docs:
 	@$(BIN)/python -m pytest -p no:cacheprovider tests/architecture
 
 .PHONY: acceptance
-acceptance: for-dev ## the official openai and gigachat SDKs against a running gateway, each in its own environment
+acceptance: for-dev ## the official SDKs against the simulators and a running gateway, each in its own environment
 	@$(BIN)/python acceptance/run.py $(ARGS)
 
 .PHONY: bench

@@ -99,6 +99,13 @@ def configuration(simulators_url: str) -> dict[str, object]:
             "base_url": f"{simulators_url}/openai/v1",
             "models": [{"name": "t-pro-it-2.1", "price": {"input_rub_per_1m": 35, "output_rub_per_1m": 70}}],
         },
+        "yandex": {
+            "kind": "yandexgpt",
+            "base_url": f"{simulators_url}/yandex/v1",
+            "api_key": "AQVNacceptance",
+            "options": {"folder": "b1gsimulatedfolder00"},
+            "models": ["yandexgpt", "qwen3-235b-a22b-fp8"],
+        },
     }
     aliases = {"both": ["gigachat/GigaChat-2", "tbank/t-pro-it-2.1"]}
     return {"providers": providers, "aliases": aliases, "simulated": True}
@@ -181,7 +188,7 @@ def _begin(lane: str, folder: Path) -> None:
 def run(lane: str, cache: Path, given: Mapping[str, str]) -> int:
     """Run the lane's tests in its own environment; returns their exit status, 0 for a lane that cannot run here."""
     # The vendors' SDKs read the environment themselves: nothing of the caller's account may reach them.
-    foreign = ("OPENAI_", "OPENROUTER_", "GIGACHAT_", "PYTHON", "PYTEST_", "XROUTER_", "NODE_")
+    foreign = ("OPENAI_", "OPENROUTER_", "GIGACHAT_", "YC_", "PYTHON", "PYTEST_", "XROUTER_", "NODE_")
     foreign += ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
     clean = {name: value for name, value in os.environ.items() if not name.upper().startswith(foreign)}
     if (HERE / lane / NODE_LOCK).exists():

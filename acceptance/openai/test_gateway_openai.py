@@ -1,4 +1,4 @@
-"""The openai SDK against the gateway, for both vendors behind it, in strict validation."""
+"""The openai SDK against the gateway, for all vendors behind it, in strict validation."""
 
 import asyncio
 import json
@@ -12,8 +12,13 @@ import pytest
 
 URL = f"{os.environ['XROUTER_ACCEPTANCE_URL']}/v1"
 KEY = os.environ["XROUTER_ACCEPTANCE_KEY"]
-GIGACHAT, TBANK = MODELS = ("gigachat/GigaChat-2", "tbank/t-pro-it-2.1")
-OTHER = {GIGACHAT: TBANK, TBANK: GIGACHAT}
+GIGACHAT, TBANK, YANDEX, HOSTED = MODELS = (
+    "gigachat/GigaChat-2",
+    "tbank/t-pro-it-2.1",
+    "yandex/yandexgpt",
+    "yandex/qwen3-235b-a22b-fp8",
+)
+OTHER = {GIGACHAT: TBANK, TBANK: GIGACHAT, YANDEX: TBANK, HOSTED: GIGACHAT}
 PARAMETERS = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 WEATHER: Any = {"type": "function", "function": {"name": "get_weather", "parameters": PARAMETERS}}
 TIME: Any = {"type": "function", "function": {"name": "get_time"}}

@@ -41,6 +41,7 @@ class Sent:
     body: bytes
     closed: bool = False
     ended: bool = False
+    method: str = "POST"
 
     def json(self) -> Any:
         return msgspec.json.decode(self.body)
@@ -90,12 +91,13 @@ class ScriptedTransport:
         body: bytes | None = None,
         on_sending: Callable[[], None] | None = None,
     ) -> AsyncIterator[Response]:
-        assert method == "POST"
+        assert method in ("POST", "GET")
+        assert (body is None) is (method == "GET")
         for name, value in headers.items():
             assert name.isascii(), name
             assert value.isprintable(), (name, value)
             assert value.isascii(), (name, value)
-        sent = Sent(url, dict(headers), body or b"")
+        sent = Sent(url, dict(headers), body or b"", method=method)
         self.sent.append(sent)
         reply = self._answer(sent)
         if isinstance(reply, TransportError):
@@ -129,7 +131,8 @@ class Wire(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     - `frame`: how one payload, `%s`, stands in a stream; what follows the `%s` parts it from the next one;
     - `error`: the vendor's own error body, with its text as `%s`;
     - `names_model`: false where the body of a request does not name the model as `model`;
-    - `lacks`: what the vendor cannot do, so that no recorded answer can show it.
+    - `lacks`: what the vendor cannot do, so that no recorded answer can show it;
+    - `options`: what an account must say under `options`.
     """
 
     path: str = "/chat/completions"
@@ -138,6 +141,7 @@ class Wire(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     error: str = '{"error":{"message":"%s","code":400}}'
     names_model: bool = True
     lacks: frozenset[Literal["tools", "reasoning", "usage"]] = frozenset()
+    options: dict[str, Any] = {}
 
     @property
     def separator(self) -> bytes:
@@ -178,6 +182,7 @@ def connect(
             "base_url": "https://upstream.test/v1",
             "api_key": OUR_KEY,
             "models": ["m"],
+            "options": wire_of(kind).options,
             **settings,
         }
     )

@@ -23,7 +23,7 @@ from xrouter.settings import Config, ConfigError, SecretText, load_config, load_
 
 
 def demo() -> None:
-    """Serve simulated GigaChat and T-Bank models and print a curl line that works.
+    """Serve simulated GigaChat, T-Bank and Yandex models and print a curl line that works.
 
     Honours XROUTER_HOST, _PORT, _DATA_DIR, _CONFIG and _BOOTSTRAP_KEY; without the last, a fresh key is printed at
     each start. Never leaves this machine: a file in XROUTER_CONFIG may name loopback upstreams only, and vendor
@@ -143,6 +143,13 @@ def _config(url: str) -> dict[str, Any]:
                     _priced("t-pro-it-2.1", 35, 70),
                     _priced("t-lite-it-2.1", 10, 20),
                 ],
+            },
+            "yandex": {
+                "kind": "yandexgpt",
+                "base_url": f"{url}/yandex/v1",
+                "api_key": "AQVNdemo",  # for the simulator only
+                "options": {"folder": "b1gsimulatedfolder00"},
+                "models": ["yandexgpt", "yandexgpt-lite:rc", "qwen3-235b-a22b-fp8"],
             },
         },
         "aliases": {

@@ -20,6 +20,7 @@ def simulate(
         typer.echo(f"simulators on {url}")
         typer.echo(f"  GigaChat  base_url {url}/gigachat/v1  auth_url {url}/gigachat/api/v2/oauth", err=True)
         typer.echo(f"  OpenAI    base_url {url}/openai/v1", err=True)
+        typer.echo(f"  Yandex    base_url {url}/yandex/v1  auth_url {url}/yandex/iam/v1/tokens", err=True)
         typer.echo(f"  control   {url}/control/state", err=True)
 
     server.run(host, port, seed, pace_ms, announce)

@@ -1,4 +1,4 @@
-"""Faithful fake vendors: GigaChat and an OpenAI-compatible vLLM, in one process of their own.
+"""Faithful fake vendors: GigaChat, Yandex AI Studio and an OpenAI-compatible vLLM, in one process of their own.
 
 They are the upstreams of the demo, of the tests and of the benchmarks. They outlive a killed gateway, so
 what they counted is the truth about what it sent. `xrouter simulate` runs them; `server.running()` opens
@@ -7,6 +7,8 @@ them inside a test.
 Paths
     /gigachat/api/v2/oauth   the login, and /gigachat/v1/... the API of GigaChat (contract v1)
     /openai/v1/...           chat, embeddings and models as vLLM serves them; /openai/health, /openai/tokenize
+    /yandex/v1/...           Yandex AI Studio's OpenAI-compatible API, /yandex/foundationModels/v1/... its native one,
+                             /yandex/operations/..., and /yandex/iam/v1/... the login
     /control/...             state, requests, reset, faults, settings, expire-tokens (see control.py)
 
 What they say
@@ -23,7 +25,9 @@ What they say
                                             form can), or else the first one. `echo:` and `say` orders are
                                             answered with text, unless a call is demanded.
     a tool result as the last message       text that quotes it.
-    `forbidden topic` / `запретная тема`    GigaChat's `blacklist` finish. `broken arguments`: its `error` finish.
+    `forbidden topic` / `запретная тема`    GigaChat's `blacklist` finish, Yandex's content filter.
+    `forbidden turn` / `опасный поворот`    Yandex: the filter takes back what was said already.
+    `broken arguments`                      GigaChat's `error` finish.
 
 How they break
     A model id that ends in `+fault` or a rule set by POST /control/faults; the list is in faults.py.

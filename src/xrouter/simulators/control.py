@@ -7,18 +7,17 @@ POST /control/reset            counters, faults and switches as at the start; lo
 POST /control/faults           {"model": glob, "fault": name, "times": n or null}; "fault": null takes the
                                rules of exactly this glob away. The login's model is `oauth`.
 POST /control/settings         any of delivery.Switches
-POST /control/expire-tokens    every GigaChat token is expired from now on
+POST /control/expire-tokens    every token of every login is expired from now on
 """
 
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 from aiohttp import web
 
 from xrouter.simulators.desk import Desk
 from xrouter.simulators.faults import Rule
-from xrouter.simulators.gigachat_login import Login
 
 PAGE_ROWS: Final = 10_000
 
@@ -31,12 +30,20 @@ class _FaultOrder(msgspec.Struct, forbid_unknown_fields=True):
     times: int | None = None
 
 
+class Issuer(Protocol):
+    """A login."""
+
+    def expire_all(self) -> int:
+        """Every token issued so far is expired from now on; returns how many were alive."""
+        ...
+
+
 class Control:
     """Looks at a desk and turns its switches."""
 
-    def __init__(self, desk: Desk, login: Login) -> None:
+    def __init__(self, desk: Desk, *logins: Issuer) -> None:
         self._desk = desk
-        self._login = login
+        self._logins = logins
 
     def routes(self) -> list[tuple[str, str, _Route]]:
         """Method, path, handler."""
@@ -99,7 +106,7 @@ class Control:
         return _json(self._desk.switches)
 
     async def _expire(self, _request: web.Request) -> web.Response:
-        return _json({"expired": self._login.expire_all()})
+        return _json({"expired": sum(login.expire_all() for login in self._logins)})
 
 
 def _json(value: object, status: int = 200) -> web.Response:

@@ -15,13 +15,15 @@ from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestHandler
 
 from xrouter.core.clock import Clock, SystemClock
-from xrouter.simulators import delivery, gigachat, vllm
+from xrouter.simulators import delivery, gigachat, vllm, yandex
 from xrouter.simulators.control import Control
 from xrouter.simulators.desk import MAX_BODY_BYTES, Desk
 from xrouter.simulators.gigachat import GigaChat
 from xrouter.simulators.gigachat_login import Login
 from xrouter.simulators.vllm import Vllm
 from xrouter.simulators.wire import REDIRECTED, Wire
+from xrouter.simulators.yandex import Yandex
+from xrouter.simulators.yandex_login import YandexLogin
 
 BACKLOG: Final = 4_096
 _ELSEWHERE: Final = "redirected"
@@ -40,12 +42,17 @@ def build(seed: int, pace: Pace = Pace(), *, clock: Clock | None = None) -> web.
     """The web application. Run it with `running` or `serve`: only they see a client leave at once."""
     clock = clock or SystemClock()
     desk = Desk(seed, delivery.Switches(pace_ms=pace.chunk_ms, first_ms=pace.first_ms), clock)
-    login = Login(desk)
+    login, iam = Login(desk), YandexLogin(desk)
     app = web.Application(client_max_size=MAX_BODY_BYTES)
     app[_DESK] = desk
-    for method, path, control in Control(desk, login).routes():
+    for method, path, control in Control(desk, login, iam).routes():
         app.router.add_route(method, path, control)
-    for form, routes in ((gigachat.FORM, GigaChat(desk, login).routes()), (vllm.FORM, Vllm(desk).routes())):
+    vendors = (
+        (gigachat.FORM, GigaChat(desk, login).routes()),
+        (vllm.FORM, Vllm(desk).routes()),
+        (yandex.FORM, Yandex(desk, iam).routes()),
+    )
+    for form, routes in vendors:
         for method, path, handler in routes:
             app.router.add_route(method, f"/{form}{path}", desk.exchange(form, handler))
 
@@ -116,7 +123,7 @@ def _count_at_head(server: web.Server, desk: Desk) -> None:
     ) -> web.BaseRequest:
         request = make(message, payload, protocol, writer, task)
         form = request.path.split("/", 2)[1] if request.path.startswith("/") else ""
-        if form in (gigachat.FORM, vllm.FORM, _ELSEWHERE):
+        if form in (gigachat.FORM, vllm.FORM, yandex.FORM, _ELSEWHERE):
             desk.expect(request, form)
         return request
 

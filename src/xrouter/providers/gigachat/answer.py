@@ -26,8 +26,7 @@ from xrouter.core.chat import (
     Usage,
 )
 from xrouter.core.errors import ProviderUnavailable, UpstreamError
-
-from .stops import StopCutter
+from xrouter.core.stops import StopCutter
 
 _FINISH: Mapping[str, FinishReason] = {
     "stop": "stop",

@@ -23,6 +23,18 @@ from .request import upstream_request
 from .rows import Quirks, Row, rows
 from .stream import StreamReader
 
+__all__ = [
+    "OpenAICompatible",
+    "Reading",
+    "RowKind",
+    "StreamReader",
+    "connect",
+    "deployments",
+    "read_answer",
+    "row",
+    "row_names",
+]
+
 
 def row_names() -> tuple[str, ...]:
     """The kinds that are rows."""

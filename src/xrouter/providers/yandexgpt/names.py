@@ -1,0 +1,98 @@
+"""Names of models: short ones of the operator's file -> the vendor's URIs, and what is known by a name.
+
+A URI is `gpt://<folder>/<model>/<branch>`. Short forms: `yandexgpt`, `yandexgpt/rc`, `yandexgpt:latest`,
+`yandexgpt-lite/latest@<suffix of a tuned model>`. Branches move on every month (`rc` becomes `latest`, that
+`deprecated`), so a name with a branch is no fixed model.
+
+Sources: https://yandex.cloud/docs/ai-studio/concepts/generation/models (models, contexts),
+https://yandex.cloud/docs/ai-studio/pricing (both early 2026).
+"""
+
+import re
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Final, NamedTuple
+
+from xrouter.core.money import Price
+from xrouter.core.operation import Operation
+from xrouter.settings import ConfigError
+
+_SCHEMES: Final = {"gpt": Operation.CHAT, "emb": Operation.EMBEDDINGS, "art": Operation.IMAGES}
+_SCHEME_OF: Final = {operation: scheme for scheme, operation in _SCHEMES.items()}
+_URI = re.compile(r"(?P<scheme>[a-z]+)://(?P<folder>[^/]+)/(?P<tail>.+)")
+_SHORT = re.compile(r"(?P<model>[^/:@]+)(?P<branch>[/:][^/:@]*)?(?P<suffix>@[^/:@]+)?")
+# Documented without a branch, the second with an empty one.
+_BRANCHES: Final = {"aliceai-llm": "", "deepseek-v32": "/"}
+_EMBEDDERS: Final = ("text-search-", "text-embeddings")
+_PAINTERS: Final = ("yandex-art",)
+_OWN: Final = ("yandexgpt", "aliceai")
+_SEEING: Final = ("gemma-3-", "qwen2.5-vl", "qwen-2.5-vl", "qwen3-vl")
+
+
+def _per_1k(input_rub: str, cached: str, output: str) -> Price:
+    """The vendor lists roubles per thousand tokens, VAT included."""
+    return Price(Decimal(input_rub) * 1000, Decimal(output) * 1000, Decimal(cached) * 1000)
+
+
+# Synchronous calls. A tuned model, a `deprecated` branch, embeddings and pictures have no published price here.
+PRICES: Final[Mapping[str, Price]] = {
+    "aliceai-llm": _per_1k("0.50", "0.50", "1.20"),
+    "yandexgpt/rc": _per_1k("0.80", "0.80", "0.80"),  # Pro 5.1
+    "yandexgpt/latest": _per_1k("1.20", "1.20", "1.20"),  # Pro 5
+    "yandexgpt-lite/latest": _per_1k("0.20", "0.20", "0.20"),
+    "yandexgpt-lite/rc": _per_1k("0.20", "0.20", "0.20"),
+    "qwen3-235b-a22b-fp8/latest": _per_1k("0.50", "0.50", "0.50"),
+    "gpt-oss-120b/latest": _per_1k("0.30", "0.30", "0.30"),
+    "gpt-oss-20b/latest": _per_1k("0.10", "0.10", "0.10"),
+    "gemma-3-27b-it/latest": _per_1k("0.40", "0.40", "0.40"),
+}
+
+
+class ModelName(NamedTuple):
+    """A name taken apart. `tail` is everything behind the folder: `yandexgpt-lite/latest@suffix`."""
+
+    operation: Operation
+    folder: str
+    tail: str
+
+    @property
+    def is_own(self) -> bool:
+        """The vendor's own model; the others are open ones that it hosts, behind another server."""
+        return self.tail.startswith(_OWN)
+
+    @property
+    def sees(self) -> bool:
+        """Takes pictures in messages."""
+        return self.tail.lower().startswith(_SEEING)
+
+    def uri(self, operation: Operation) -> str:
+        """The URI. `operation` is what is to be done: it picks the scheme of a short name."""
+        return f"{_SCHEME_OF[operation]}://{self.folder}/{self.tail}"
+
+
+def read_name(name: str, folder: str) -> ModelName:
+    """The model that `name` means. Raises ValueError, in words."""
+    found = _URI.fullmatch(name)
+    if found is not None:
+        if found["scheme"] not in _SCHEMES:
+            raise ValueError(f"{name!r}: only {', '.join(f'{scheme}://' for scheme in _SCHEMES)} are served")
+        return ModelName(_SCHEMES[found["scheme"]], found["folder"], found["tail"])
+    short = _SHORT.fullmatch(name)
+    if short is None:
+        raise ValueError(f"{name!r} is no model: write yandexgpt, yandexgpt/rc or gpt://<folder>/yandexgpt/rc")
+    if not folder:
+        raise ValueError(f"{name!r} needs the folder: set options.folder, or write gpt://<folder>/{name}")
+    model = short["model"]
+    branch = short["branch"] or _BRANCHES.get(model, "/latest")
+    tail = f"{model}{branch.replace(':', '/')}{short['suffix'] or ''}"
+    if model.startswith(_EMBEDDERS):
+        return ModelName(Operation.EMBEDDINGS, folder, tail)
+    return ModelName(Operation.IMAGES if model.startswith(_PAINTERS) else Operation.CHAT, folder, tail)
+
+
+def check_names(account: str, names: list[str], folder: str) -> dict[str, ModelName]:
+    """All models of an account by their configured names. Raises `ConfigError`."""
+    try:
+        return {name: read_name(name, folder) for name in names}
+    except ValueError as error:
+        raise ConfigError(f"providers.{account}.models: {error}") from None
