@@ -41,6 +41,7 @@ class Sent:
     body: bytes
     closed: bool = False
     ended: bool = False
+    method: str = "POST"
 
     def json(self) -> Any:
         return msgspec.json.decode(self.body)
@@ -90,12 +91,13 @@ class ScriptedTransport:
         body: bytes | None = None,
         on_sending: Callable[[], None] | None = None,
     ) -> AsyncIterator[Response]:
-        assert method == "POST"
+        assert method in ("POST", "GET")
+        assert (body is None) is (method == "GET")
         for name, value in headers.items():
             assert name.isascii(), name
             assert value.isprintable(), (name, value)
             assert value.isascii(), (name, value)
-        sent = Sent(url, dict(headers), body or b"")
+        sent = Sent(url, dict(headers), body or b"", method=method)
         self.sent.append(sent)
         reply = self._answer(sent)
         if isinstance(reply, TransportError):

@@ -21,7 +21,7 @@ from multidict import istr
 from xrouter.transport import BrokenOff, Response
 from xrouter.transport.pool import Pool
 from xrouter.transport.route import Proxy, Route
-from xrouter.transport.tls import client_tls
+from xrouter.transport.tls import ClientCert, client_tls
 from xrouter.transport.wire import Wire
 
 # When the pool is full, for how long a request waits for a connection to come back.
@@ -48,6 +48,7 @@ def open_transport(
     provider: str,
     connect_timeout_s: float,
     ca_bundle: Path | None,
+    client_cert: ClientCert | None = None,
     proxy: str | None,
     allow_private: Sequence[IPv4Network | IPv6Network],
     trusted_hosts: frozenset[str] = frozenset(),
@@ -61,13 +62,14 @@ def open_transport(
     `proxy` is `http://[user:password@]host:port`; with one, target names are looked up by the proxy, and only
     https goes through. `trusted_hosts` are hosts that the operator wrote down himself and that need not be
     public, such as `localhost` or `10.0.0.7`. `lookup` replaces the system's resolver; its answers are guarded
-    all the same. Raises `ValueError` for a bundle or a proxy that cannot be used.
+    all the same. `client_cert` as in `tls.client_tls`. Raises `ValueError` for a bundle, a client certificate or a
+    proxy that cannot be used.
     """
     return AiohttpTransport(
         Pool(
             provider=provider,
             connect_timeout_s=connect_timeout_s,
-            tls=client_tls(ca_bundle),
+            tls=client_tls(ca_bundle, client_cert=client_cert),
             proxy=None if proxy is None else Proxy(proxy),
             allow_private=allow_private,
             trusted_hosts=trusted_hosts,

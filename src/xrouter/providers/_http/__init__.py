@@ -77,7 +77,11 @@ class Exchange:
         sent = {**_ALWAYS, **headers}
         if attempt is not None:
             sent["X-Request-ID"] = attempt.id
-        return Reply(self, url, sent, body, attempt)
+        return Reply(self, "POST", url, sent, body, attempt)
+
+    def get(self, url: str, *, headers: Mapping[str, str]) -> "Reply":
+        """The same without a body, for what is no attempt: lists, balances, files."""
+        return Reply(self, "GET", url, {**_ALWAYS, **headers}, None, None)
 
     def nonsense(self, what: str) -> ProviderUnavailable:
         """The error for an answer that cannot be one: `what` completes "<provider> answered ..."."""
@@ -117,7 +121,7 @@ class PayloadReader(Protocol):
 
 
 class Reply:
-    """The exchange of one `post`: enter it, then read its body with `json` or `events`.
+    """The exchange of one `post` or `get`: enter it, then read its body with `json`, `read` or `events`.
 
     A class, because `asynccontextmanager` costs 1.3 us a call more.
     """
@@ -127,13 +131,19 @@ class Reply:
     _response: Response
 
     def __init__(
-        self, exchange: Exchange, url: str, sent: Mapping[str, str], body: bytes, attempt: Attempt | None
+        self,
+        exchange: Exchange,
+        method: str,
+        url: str,
+        sent: Mapping[str, str],
+        body: bytes | None,
+        attempt: Attempt | None,
     ) -> None:
         self._exchange = exchange
         self._sent = sent
         self._attempt = attempt
         on_sending = None if attempt is None else attempt.sending
-        self._request = exchange.transport.request("POST", url, headers=sent, body=body, on_sending=on_sending)
+        self._request = exchange.transport.request(method, url, headers=sent, body=body, on_sending=on_sending)
 
     async def __aenter__(self) -> "Reply":
         try:
@@ -160,6 +170,15 @@ class Reply:
         if not body.strip():
             raise self._exchange.nonsense("with an empty body")
         return body
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The answer's headers, names in lower case."""
+        return self._response.headers
+
+    async def read(self, limit: int) -> bytes:
+        """The whole body of a success as it is, at most `limit` bytes."""
+        return await self._response.read(limit)
 
     async def events(self) -> AsyncGenerator[list[ServerEvent], None]:
         """The events of a stream, in the batches in which they arrive. Close it, or read it to its end.
