@@ -29,10 +29,11 @@ class TokenKeeper:
     and the next call tries again. A caller that is cancelled leaves the fetch to the others.
     """
 
-    def __init__(self, fetch: Callable[[], Awaitable[Token]], clock: Clock) -> None:
+    def __init__(self, fetch: Callable[[], Awaitable[Token]], clock: Clock, first: Token | None = None) -> None:
+        """`first` is a token that is there already."""
         self._fetch = fetch
         self._clock = clock
-        self._token: Token | None = None
+        self._token = first
         self._flight: asyncio.Task[Token] | None = None
 
     async def token(self) -> Secret:
