@@ -60,12 +60,23 @@ class Switches(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 @dataclass(frozen=True, slots=True)
+class Names:
+    """The names of a stream's events, where they have some: of each opening one, of all with content, of the last."""
+
+    opening: Sequence[bytes]
+    content: bytes
+    closing: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Events:
-    """A streamed answer: JSON of the events before, with and after content. Content events carry their tokens."""
+    """A streamed answer: JSON of the events before, with and after content. Content events carry their tokens. A
+    stream whose events have `names` ends without `[DONE]`."""
 
     opening: Sequence[bytes]
     content: Sequence[tuple[bytes, int]]
     closing: Sequence[bytes]
+    names: Names | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,15 +181,16 @@ async def send_events(wire: Wire, events: Events, headers: Headers, fault: Fault
     if first_s:
         await wire.flush()
         await asyncio.sleep(first_s)
-    for event in events.opening:
-        wire.put(_framed(event))
+    names = events.names or Names([b""] * len(events.opening), b"", b"")
+    for event, event_name in zip(events.opening, names.opening, strict=True):
+        wire.put(_framed(event, event_name))
     pace_s = fault.k / 1000 if name == "slow" else switches.pace_ms / 1000
     last = min(fault.k, len(events.content)) if name in _ENDINGS else -1
     row = wire.row
     for index, (event, tokens) in enumerate(events.content):
         if index == last:
             return await _ended(wire, name)
-        wire.put(_framed(_bent(event, index, fault)))
+        wire.put(_framed(_bent(event, index, fault), names.content))
         row.chunks += 1
         row.completion_tokens += tokens
         if pace_s:
@@ -189,14 +201,14 @@ async def send_events(wire: Wire, events: Events, headers: Headers, fault: Fault
     if last >= 0:
         return await _ended(wire, name)
     for event in events.closing:
-        wire.put(_framed(event))
-    if name != "no-done":
+        wire.put(_framed(event, names.closing))
+    if events.names is None and name != "no-done":
         wire.put(b"data: [DONE]\n\n")
     return await wire.end()
 
 
-def _framed(event: bytes) -> bytes:
-    return b"data: %b\n\n" % event
+def _framed(event: bytes, name: bytes = b"") -> bytes:
+    return b"event: %b\ndata: %b\n\n" % (name, event) if name else b"data: %b\n\n" % event
 
 
 def _bent(event: bytes, index: int, fault: Fault) -> bytes:
