@@ -340,6 +340,7 @@ class GigaChat:
             stops=upstream.stops,
             wants_object=upstream.wants_object,
             schema_function=upstream.schema_function,
+            schema=upstream.schema,
         )
 
     def _no_picture(self, answer: Answer) -> ProviderRefused | Exception:

@@ -45,7 +45,9 @@ def turns_of(messages: Sequence[Message], names: Mapping[str, str], instruction:
     Raises `Invalid` for what cannot be said there, with the place in `param`.
     """
     systems, rest = _part_systems(messages)
-    told = [text for place, message in systems for text in _texts(message, place)] + [instruction] * bool(instruction)
+    told = [text for place, message in systems for text in _texts(message, place)]
+    if instruction:
+        told.append(instruction)
     out = [Turn("system", told)] if any(told) else []
     at = 0
     while at < len(rest):
@@ -123,7 +125,9 @@ def v2_messages(turns: Sequence[Turn], files: Mapping[str, str], *, states: bool
 
 def uploads_of(turns: Sequence[Turn]) -> tuple[Upload, ...]:
     """Every file of the conversation once. Raises `Invalid` for more images than one call may have."""
-    found = {upload.source: upload for turn in turns for upload in turn.files}
+    found = {upload.source: upload for turn in turns if turn.files for upload in turn.files}
+    if not found:
+        return ()
     if sum(map(is_image, found.values())) > MAX_IMAGES:
         raise Invalid(f"GigaChat takes at most {MAX_IMAGES} images in one call", param="messages")
     return tuple(found.values())

@@ -11,6 +11,7 @@ from xrouter.core.chat import Answer, Fields, FinishReason, Usage
 from xrouter.core.errors import ProviderUnavailable, UpstreamError
 
 from .json_object import ObjectCutter
+from .schema import restored
 from .stops import StopCutter
 
 _FINISH: Mapping[str, FinishReason] = {
@@ -31,7 +32,7 @@ _as_text = msgspec.json.Decoder(str | None).decode
 class Reading:
     """What a request leaves to know for its answer. `names` leads from the vendor's function names to the client's;
     `stops` end the text; `wants_object`: it must be a JSON object; `schema_function` is the function whose arguments
-    are the answer itself, for models without structured output."""
+    are the answer itself (made for `schema`), for models without structured output."""
 
     provider: str
     in_band: Callable[[Any], UpstreamError]
@@ -40,6 +41,7 @@ class Reading:
     stops: tuple[str, ...] = ()
     wants_object: bool = False
     schema_function: str = ""
+    schema: dict[str, Any] | None = None
 
     def broken(self, what: str) -> ProviderUnavailable:
         return ProviderUnavailable(f"{self.provider} {what}", provider=self.provider)
@@ -51,6 +53,13 @@ class Reading:
         if native == "function_call" and self.schema_function:
             return "stop"
         return _FINISH.get(native, "stop")
+
+    def structured(self, arguments: str) -> str:
+        """The arguments of the schema's function as the answer that the client's schema describes."""
+        if self.schema is None:
+            return arguments
+        value = msgspec.json.decode(arguments)
+        return msgspec.json.encode(restored(value, self.schema, self.schema)).decode()
 
     def no_object(self) -> ProviderUnavailable:
         return self.broken("did not answer with the JSON object that was asked for")

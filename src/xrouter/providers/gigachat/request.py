@@ -81,7 +81,7 @@ class Ways:
 class VendorRequest(NamedTuple):
     """What goes out. `names` leads from the vendor's function names back to the client's; `stops` are the texts at
     which the gateway ends the answer, for the vendor cannot; `uploads` are the files that must be at the vendor
-    first. The last four fields are for the answer, and for other `Ways` of saying the same."""
+    first. The last five fields are for the answer, and for other `Ways` of saying the same."""
 
     body: bytes
     headers: dict[str, str]
@@ -91,6 +91,7 @@ class VendorRequest(NamedTuple):
     uploads: tuple[Upload, ...] = ()
     wants_object: bool = False
     schema_function: str = ""
+    schema: dict[str, Any] | None = None
     has_states: bool = False
     has_schema: bool = False
 
@@ -101,10 +102,10 @@ class _Format(NamedTuple):
     sent: dict[str, Any] | None = None
     instruction: str = ""
     function: dict[str, Any] | None = None
+    schema: dict[str, Any] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Asked:
+class _Asked(NamedTuple):
     """What both contracts say in their own form."""
 
     model: str
@@ -118,7 +119,7 @@ class _Asked:
 def vendor_request(request: ChatRequest, model: str, contract: Contract = "v1", ways: Ways = Ways()) -> VendorRequest:
     """The request in the vendor's words. Raises `Invalid` for what it cannot say."""
     hosted = _refuse(request, contract)
-    offered = request.tools()
+    offered = request.tools() if "tools" in request.fields or "functions" in request.fields else []
     choice = request.field("tool_choice")
     if choice is None:
         choice = _legacy_choice(request)
@@ -145,6 +146,7 @@ def vendor_request(request: ChatRequest, model: str, contract: Contract = "v1", 
         uploads=uploads_of(turns),
         wants_object=(wanted or {}).get("type") == "json_object",
         schema_function="" if form.function is None else form.function["name"],
+        schema=form.schema,
         has_states=ways.states and any(turn.state for turn in turns),
         has_schema=form.sent is not None and not offered and not hosted,
     )
@@ -203,7 +205,7 @@ def _v2_body(request: ChatRequest, asked: _Asked, ways: Ways) -> dict[str, Any]:
 
 def _refuse(request: ChatRequest, contract: Contract) -> list[str]:
     """Raises `Invalid` for what has no word at all; gives the tools that shall run at the vendor."""
-    if (request.field("n") or 1) != 1:
+    if "n" in request.fields and (request.field("n") or 1) != 1:
         raise Invalid("GigaChat gives one choice per call: n must be 1", param="n")
     if "audio" in (request.field("modalities") or ()):
         raise Invalid("GigaChat answers in text only", param="modalities")
@@ -280,7 +282,7 @@ def _response_format(wanted: dict[str, Any] | None, *, as_function: bool) -> _Fo
         function = {"name": inner.get("name") or "answer", "parameters": vendor_schema(schema)}
         if inner.get("description"):
             function["description"] = inner["description"]
-        return _Format(function=function)
+        return _Format(function=function, schema=schema)
     out = {"type": "json_schema", "schema": schema}
     if inner.get("strict") is not None:
         out["strict"] = inner["strict"]
@@ -297,19 +299,19 @@ def _sampling(request: ChatRequest) -> dict[str, Any]:
         out["top_p"] = 0  # the vendor's temperature is above 0; this is its greedy decoding
     elif temperature is not None:
         out["temperature"] = request.fields["temperature"]
-    if request.max_tokens is not None:
-        out["max_tokens"] = request.max_tokens
+    if (most := request.max_tokens) is not None:
+        out["max_tokens"] = most
     return out
 
 
 def _extras(request: ChatRequest) -> dict[str, Any]:
     out = {}
-    for name, kind in _EXTRAS.items():
-        raw = request.fields.get(name)
-        if raw is None or raw == b"null":
+    for name in _EXTRAS.keys() & request.fields.keys():
+        raw = request.fields[name]
+        if raw == b"null":
             continue
         try:
-            out[name] = msgspec.json.decode(raw, type=kind)
+            out[name] = msgspec.json.decode(raw, type=_EXTRAS[name])
         except msgspec.ValidationError as error:
             raise Invalid(f"{name}: {error}", param=name) from None
     return out
