@@ -182,9 +182,7 @@ class App:
             await self._books.flusher.flush_all()
             self._books.flusher.close()
         self._slots.close()
-        for speaker in self._speakers.values():
-            if isinstance(speaker, Closing):
-                await speaker.close()
+        await asyncio.gather(*(one.close() for one in self._speakers.values() if isinstance(one, Closing)))
         for transport in self._transports:
             await transport.close()
         await self._books.database.close()
