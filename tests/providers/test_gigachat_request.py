@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from tests.providers.scripted import chat_request
 
 from xrouter.core.errors import Invalid
+from xrouter.core.stops import StopCutter
 from xrouter.providers.gigachat.request import VendorRequest, vendor_request
 from xrouter.providers.gigachat.schema import vendor_schema
-from xrouter.providers.gigachat.stops import StopCutter
 
 
 def sent(*, stream: bool = False, **fields: Any) -> tuple[dict[str, Any], VendorRequest]:

@@ -340,7 +340,8 @@ class GigaChat:
         pieces = _pieces(answer, rng, chat.update_interval_s, self._desk.switches.pace_ms / 1000)
         if chat.stream:
             headers = self._headers(request, "text/event-stream")
-            await delivery.send_events(wire, gigachat_v2.events(said, pieces), headers, fault, self._desk.switches)
+            events = gigachat_v2.events(said, pieces)
+            await delivery.send_events(wire, events, headers, fault, self._desk.switches, gigachat_v2.STREAM)
         else:
             whole = delivery.Whole(gigachat_v2.whole(said), _answer_tokens(answer), max(1, len(pieces)))
             await delivery.send_whole(wire, whole, self._headers(request), fault, failure, self._desk.switches)

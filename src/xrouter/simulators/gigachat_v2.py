@@ -14,6 +14,15 @@ IN_PROGRESS: Final = b"response.tool.in_progress"
 COMPLETED: Final = b"response.tool.completed"
 DONE: Final = b"response.message.done"
 
+
+def _framed(event: bytes) -> bytes:
+    """An event's name stands before its JSON, parted by a line end."""
+    name, parted, data = event.rpartition(b"\n")
+    return b"event: %b\ndata: %b\n\n" % (name, data) if parted else b"data: %b\n\n" % event
+
+
+STREAM: Final = delivery.Stream(frame=_framed, farewell=b"")
+
 SOURCES: Final = {
     "1": {"url": "https://ru.example/baikal", "title": "Байкал"},
     "2": {"url": "https://ru.example/moscow", "title": "Москва"},
@@ -69,16 +78,23 @@ def events(spoken: SpokenV2, pieces: Sequence[tuple[str, str, int]]) -> delivery
         weight = speech.tokens(call.name) + speech.tokens(call.arguments_json)
         content.append((_event(spoken, "assistant", [part], tool_state_id=spoken.state), weight))
     content += [(_event(spoken, "assistant", [part]), 0) for part in _sources(spoken)]
-    opening, names = [], []
+    opening = []
     for tool in spoken.used:
         running = {"name": tool, "status": "running", "seconds_left": 5}
         ready = {"name": tool, "status": "success", "censored": False}
-        opening += [_execution("assistant", running), _execution("reasoning", ready)]
-        names += [IN_PROGRESS, COMPLETED]
+        opening += [
+            _named(IN_PROGRESS, _execution("assistant", running)),
+            _named(COMPLETED, _execution("reasoning", ready)),
+        ]
     last = {**_frame(spoken), "finish_reason": spoken.finish}
     if spoken.usage:
         last["usage"] = _usage(spoken.usage)
-    return delivery.Events(opening, content, [msgspec.json.encode(last)], delivery.Names(names, DELTA, DONE))
+    named = [(_named(DELTA, event), weight) for event, weight in content]
+    return delivery.Events(opening, named, [_named(DONE, msgspec.json.encode(last))])
+
+
+def _named(name: bytes, event: bytes) -> bytes:
+    return b"%b\n%b" % (name, event)
 
 
 def _frame(spoken: SpokenV2) -> dict[str, Any]:

@@ -22,8 +22,19 @@ from .failure import in_band, of_response, usual_error
 from .framing import Framing, LineTooLong, ServerEvent
 from .ndjson import LineParser
 from .sse import EventParser
+from .tokens import Token, TokenKeeper, log_in
 
-__all__ = ["EventParser", "Exchange", "LineParser", "Reply", "ServerEvent", "usual_error"]
+__all__ = [
+    "EventParser",
+    "Exchange",
+    "LineParser",
+    "Reply",
+    "ServerEvent",
+    "Token",
+    "TokenKeeper",
+    "log_in",
+    "usual_error",
+]
 
 LINE_LIMIT = 1024 * 1024
 BODY_LIMIT = 64 * 1024 * 1024

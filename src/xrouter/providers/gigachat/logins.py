@@ -4,19 +4,15 @@ Sources: https://developers.sber.ru/docs/ru/gigachat/api/reference/rest/post-tok
 on PyPI for the other two, which corporate stands have.
 """
 
-import asyncio
 from base64 import b64encode
 from uuid import uuid4
 
 from xrouter.core.clock import Clock
-from xrouter.core.errors import ProviderAuthFailed, ProviderRefused, ProviderTimeout, UpstreamError
 from xrouter.core.secret import Secret
-from xrouter.providers._http import Exchange
+from xrouter.providers._http import Exchange, Token, log_in
 from xrouter.transport import Transport
 
-from .login import Token, read_token
-
-_LOGIN_S = 10.0  # one small POST
+from .login import read_token
 
 
 class Login:
@@ -34,20 +30,7 @@ class Login:
 
     async def fetch(self) -> Token:
         """A fresh token. Raises `UpstreamError`; refusals of any kind mean that our credential is wrong."""
-        try:
-            async with asyncio.timeout(_LOGIN_S):
-                return await self._fetch()
-        except TimeoutError:
-            raise ProviderTimeout(
-                f"{self._provider} login did not answer within {_LOGIN_S:g} s", provider=self._provider
-            ) from None
-        except ProviderRefused as error:  # 400: wrong scope, wrong key; never the client's doing
-            raise ProviderAuthFailed(
-                error.message, provider=self._provider, upstream_status=error.upstream_status
-            ) from None
-        except UpstreamError as error:
-            error.provider = self._provider  # the message says "login", the metadata names the provider
-            raise
+        return await log_in(self._provider, self._fetch)
 
     async def _fetch(self) -> Token:
         headers = {"Authorization": f"Basic {self._basic.reveal()}", "Accept": "application/json"}

@@ -9,10 +9,10 @@ from msgspec import Raw
 
 from xrouter.core.chat import Answer, Fields, FinishReason, Usage
 from xrouter.core.errors import ProviderUnavailable, UpstreamError
+from xrouter.core.stops import StopCutter
 
 from .json_object import ObjectCutter
 from .schema import restored
-from .stops import StopCutter
 
 _FINISH: Mapping[str, FinishReason] = {
     "stop": "stop",
