@@ -134,6 +134,82 @@ def test_errors(connect: Connect, fault: str, error: type[Exception]) -> None:
         connect().chat({**ask("hi"), "model": f"{MODEL}+{fault}"})
 
 
+def said(messages: list[Any]) -> str:
+    """What an assistant says in contract v2."""
+    return "".join(part.text or "" for one in messages if one.role == "assistant" for part in one.content or ())
+
+
+def test_contract_v2(connect: Connect) -> None:
+    client = connect()
+    answer = client.chat.create(ask("echo: Привет"))
+    assert said(answer.messages) == "Привет"
+    assert answer.usage is not None
+    assert answer.usage.output_tokens == 2
+    chunks = list(client.chat.stream(ask("скажи 40 слов")))
+    assert len("".join(said(chunk.messages or []) for chunk in chunks).split()) == 40
+    assert {chunk.event for chunk in chunks[:-1]} == {"response.message.delta"}
+    assert chunks[-1].event == "response.message.done"
+    _, person = client.chat.parse(ask("кто?"), response_format=Person)
+    assert isinstance(person, Person)
+
+
+def test_tool_round_trip_of_contract_v2(connect: Connect) -> None:
+    client = connect()
+    question = ask("Какая погода?", tools=[{"functions": {"specifications": [WEATHER]}}])
+    message = client.chat.create(question).messages[-1]
+    assert message.content is not None
+    call, state = message.content[0].function_call, message.tools_state_id
+    assert call is not None
+    result = {"function_result": {"name": call.name, "result": {"t": 27}}}
+    history = [
+        *question["messages"],
+        {"role": "assistant", "content": [{"function_call": call.model_dump()}], "tools_state_id": state},
+        {"role": "tool", "content": [result], "tools_state_id": state},
+    ]
+    assert '{"t":27}' in said(client.chat.create({**question, "messages": history}).messages)
+
+
+def test_files(connect: Connect) -> None:
+    client = connect()
+    stored = client.upload_file(("cat.png", b"pixels", "image/png"))
+    assert [file.id_ for file in client.get_files().data] == [stored.id_]
+    assert client.get_file(stored.id_).bytes_ == 6
+    message = {"role": "user", "content": "echo: вижу", "attachments": [stored.id_]}
+    assert client.chat({"model": MODEL, "messages": [message]}).choices[0].message.content == "вижу"
+    assert client.get_image(stored.id_).content == "cGl4ZWxz"
+    assert client.delete_file(stored.id_).deleted
+    with pytest.raises(NotFoundError):
+        client.get_file(stored.id_)
+
+
+def test_picture(connect: Connect) -> None:
+    client = connect()
+    content = client.chat(ask("Нарисуй кота", function_call="auto")).choices[0].message.content
+    drawn = base64.b64decode(client.get_image(content.split('"')[1]).content)
+    assert drawn.startswith(b"\xff\xd8\xff")
+    forced = {"mode": "forced", "tool_name": "image_generate"}
+    message = client.chat.create(ask("кот", tools=["image_generate"], tool_config=forced)).messages[-1]
+    assert message.content is not None
+    assert message.content[0].files is not None
+    assert base64.b64decode(client.get_image(message.content[0].files[0].id_).content) == drawn
+
+
+def test_small_services(connect: Connect) -> None:
+    client = connect()
+    document = '{"paths": {"/orders": {"get": {"operationId": "orders", "summary": "Заказы"}}}}'
+    assert [one.name for one in client.openapi_function_convert(document).functions] == ["orders"]
+    assert client.check_ai("Я сам.", "GigaCheckDetection").category == "human"
+
+
+def test_user_and_ready_token(connect: Connect) -> None:
+    user = connect(credentials=None, user="acceptance", password="secret")
+    assert user.chat(ask("echo: ok")).choices[0].message.content == "ok"
+    ready = connect(credentials=None, access_token=user.token)
+    assert ready.chat(ask("echo: ok")).choices[0].message.content == "ok"
+    with pytest.raises(AuthenticationError):
+        connect(credentials=None, user="acceptance", password="wrong").chat(ask("hi"))
+
+
 def test_async_client(connect: Connect) -> None:
     async def asked() -> set[str]:
         async with connect() as client:
@@ -141,3 +217,20 @@ def test_async_client(connect: Connect) -> None:
         return {answer.choices[0].message.content for answer in answers}
 
     assert asyncio.run(asked()) == {"ok"}
+
+
+def test_async_client_of_contract_v2_and_the_rest(connect: Connect) -> None:
+    async def asked() -> None:
+        async with connect() as client:
+            assert said((await client.achat.create(ask("echo: ok"))).messages) == "ok"
+            chunks = [chunk async for chunk in client.achat.stream(ask("echo: ok"))]
+            assert "".join(said(chunk.messages or []) for chunk in chunks) == "ok"
+            assert MODEL in [model.id_ for model in (await client.aget_models()).data]
+            assert len((await client.aembeddings(["текст"])).data[0].embedding) == 1024
+            assert (await client.atokens_count(["текст"], model=MODEL))[0].tokens == 2
+            assert (await client.aget_balance()).balance
+            stored = await client.aupload_file(("a.txt", b"abc", "text/plain"))
+            assert (await client.aget_file(stored.id_)).bytes_ == 3
+            assert (await client.adelete_file(stored.id_)).deleted
+
+    asyncio.run(asked())

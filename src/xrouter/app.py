@@ -20,7 +20,7 @@ from xrouter.core.clock import SystemClock
 from xrouter.core.deployment import Deployment
 from xrouter.core.errors import GatewayError
 from xrouter.core.ids import ulid
-from xrouter.core.ports import ChatProvider
+from xrouter.core.ports import ChatProvider, Closing
 from xrouter.dialects.data_plane import DataPlane
 from xrouter.dialects.exchange import JSON, Receive, Send, credential
 from xrouter.dialects.exchange import Scope as AsgiScope
@@ -118,6 +118,7 @@ class App:
         self._trusted_proxies = settings.trusted_proxies
         self._tasks: list[asyncio.Task[None]] = []
         self._transports: list[Transport] = []
+        self._speakers: dict[str, ChatProvider] = {}
         self._journal = FileJournal(_journals(settings), clock)
         self._slots = HostSlots(settings.data_dir / "slots")
         deployments, speakers = self._connect(settings, config)
@@ -182,6 +183,7 @@ class App:
             await self._books.flusher.flush_all()
             self._books.flusher.close()
         self._slots.close()
+        await asyncio.gather(*(one.close() for one in self._speakers.values() if isinstance(one, Closing)))
         for transport in self._transports:
             await transport.close()
         await self._books.database.close()
@@ -198,6 +200,7 @@ class App:
             self._transports.append(transport)
             deployments += kind.deployments(name, provider)
             speakers[name] = kind.connect(name, provider, transport, SystemClock())
+        self._speakers = speakers
         return deployments, speakers
 
     async def _authenticate(self, headers: Mapping[str, str]) -> Caller:
@@ -271,6 +274,7 @@ def _transport(name: str, provider: ProviderSettings, max_connections: int) -> T
         provider=name,
         connect_timeout_s=provider.timeouts.connect_s,
         ca_bundle=provider.ca_bundle,
+        client_cert=provider.client_identity,
         proxy=provider.proxy,
         allow_private=provider.allow_private,
         max_connections=max_connections,  # every call we serve may be with this one provider

@@ -173,6 +173,9 @@ class ModelSettings(_Strict):
     )
     price: PriceSettings | None = None
     timeouts: TimeoutSettings | None = None
+    options: dict[str, Any] = Field(
+        default_factory=dict, repr=False, description="What this kind lets one model have for itself."
+    )
 
 
 def check_upstream_url(value: str | None) -> str | None:
@@ -217,6 +220,11 @@ class ProviderSettings(_Strict):
     auth_url: _UpstreamUrl = Field(None, description="GigaChat: where tokens come from.")
     scope: str | None = Field(None, description="GigaChat: GIGACHAT_API_PERS, _B2B or _CORP.")
     ca_bundle: Path | None = Field(None, description="PEM roots for this provider only, on top of the usual ones.")
+    client_cert: Path | None = Field(
+        None, description="Our own certificate (PEM, with its chain) for an upstream that asks for one: mTLS."
+    )
+    client_key: Path | None = Field(None, description="Its private key, where `client_cert` does not hold it.")
+    client_key_password: SecretText | None = Field(None, description="The password of that key.")
     proxy: str | None = Field(None, description="Egress proxy, http://[user:password@]host:port.")
     allow_private: list[IPv4Network | IPv6Network] = Field(
         default_factory=list, description="Private networks that this provider's host name may resolve to."
@@ -240,6 +248,17 @@ class ProviderSettings(_Strict):
             models = [{"name": item} if isinstance(item, str) else item for item in data["models"]]
             return {**data, "models": models}
         return data
+
+    @model_validator(mode="after")
+    def _key_belongs_to_a_certificate(self) -> Self:
+        if self.client_cert is None and (self.client_key or self.client_key_password):
+            raise ValueError("client_key and client_key_password belong to a client_cert, and there is none")
+        return self
+
+    @property
+    def client_identity(self) -> tuple[Path, Path | None, Secret | None] | None:
+        """What `transport.tls.client_tls` shows to the upstream."""
+        return None if self.client_cert is None else (self.client_cert, self.client_key, self.client_key_password)
 
 
 def _provider_name(value: str) -> str:

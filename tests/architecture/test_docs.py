@@ -24,7 +24,7 @@ DOCS = ROOT / "docs"
 ARCHITECTURE = (DOCS / "architecture.md").read_text(encoding="utf-8")
 PAGES = sorted([*DOCS.rglob("*.md"), *ROOT.glob("*.md")])
 READMES = [ROOT / "README.md", ROOT / "README.ru.md"]
-CONFIGURED = [*READMES, DOCS / "settings.md", DOCS / "adding-a-provider.md"]
+CONFIGURED = [*READMES, DOCS / "settings.md", DOCS / "adding-a-provider.md", DOCS / "gigachat.md"]
 MAKE_TARGETS = set(re.findall(r"^([a-z][a-z-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 
 

@@ -17,8 +17,10 @@ from openai import AsyncOpenAI, OpenAI
 from tests.edge.corpus import HOSTS
 
 GIGACHAT = "gigachat/GigaChat-2"
+GIGACHAT_V2 = "second/GigaChat-2"
 TBANK = "tbank/t-pro-it-2.1"
 BOTH = (GIGACHAT, TBANK)
+FORMS = (*BOTH, GIGACHAT_V2)
 MAX_BODY_BYTES = 256 * 1024
 
 ENVIRONMENT = {
@@ -58,6 +60,7 @@ def place(vendors: Simulators, tmp_path_factory: pytest.TempPathFactory) -> Iter
     config["providers"] |= {
         "pers": account(vendors.url, "pers-one", "GIGACHAT_API_PERS"),
         "fresh": account(vendors.url, "fresh"),
+        "second": account(vendors.url, "second") | {"options": {"contract": "v2"}},
     }
     with gateway(tmp_path_factory.mktemp("place"), config, environment=ENVIRONMENT) as running:
         yield running

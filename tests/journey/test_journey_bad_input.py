@@ -169,7 +169,7 @@ WRONG: dict[str, tuple[Any, str | None]] = {
             "model": GIGACHAT,
             "messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:,"}}]}],
         },
-        "messages[0].content",
+        "messages[0].content[0].image_url.url",
     ),
 }  # fmt: skip
 

@@ -7,7 +7,13 @@ import pytest
 from campaigns.stage import Gateway
 from openai import BadRequestError
 from pydantic import BaseModel
-from tests.journey.conftest import GIGACHAT, TBANK, Sdk
+from tests.journey.conftest import FORMS, GIGACHAT, TBANK, Sdk
+
+
+@pytest.fixture(params=FORMS)
+def model(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
 
 
 class Person(BaseModel):
@@ -49,8 +55,8 @@ async def test_a_chat_is_answered(sdk: Sdk, model: str) -> None:
 
 
 async def test_a_stream_says_what_the_whole_answer_says(sdk: Sdk, model: str) -> None:
-    chunks = await sdk.stream(model, "say 40 words", temperature=0)
-    whole = await sdk.chat(model, "say 40 words", temperature=0)
+    chunks = await sdk.stream(model, "say 60 words", temperature=0)
+    whole = await sdk.chat(model, "say 60 words", temperature=0)
 
     assert text_of(chunks) == whole.choices[0].message.content
     assert len([chunk for chunk in chunks if chunk.choices[0].delta.content]) > 10

@@ -7,9 +7,16 @@ import pytest
 from campaigns.stage import Gateway, Simulators, wait_until
 from openai import APIError
 from tests.journey.calls import CHAT, chat_body, chats_seen, events, session
-from tests.journey.conftest import GIGACHAT, TBANK, Sdk
+from tests.journey.conftest import FORMS, GIGACHAT, GIGACHAT_V2, TBANK, Sdk
 
-OTHER = {GIGACHAT: TBANK, TBANK: GIGACHAT}
+
+@pytest.fixture(params=FORMS)
+def model(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
+OTHER = {GIGACHAT: TBANK, TBANK: GIGACHAT, GIGACHAT_V2: TBANK}
 EARLY = ["status-500", "status-402", "html-502", "reset-0", "eof-0", "error-0", "empty", "broken-json-0"]
 
 

@@ -1,11 +1,11 @@
 """One suite for every provider kind: it finds them, and their recorded answers, by itself.
 
 `fixtures/<kind>/` holds what the vendor sent: `<case>.sse` (a stream, of whatever framing) or `<case>.json` (a whole
-body), with `<case>.<sse|json>.request` where the request matters, and `<case>.<sse|json>.expected`: the events, or
-the error. Cases called `bad_...` must fail. `wire.toml` says where a wire format differs from OpenAI's (`Wire` in
-scripted.py). A row of openai_compatible.toml also runs the cases of
-`fixtures/openai_compatible/`, with the fields of its `shared.request` added where it has one. A kind without
-cases of its wire format fails here.
+body), with `<case>.<sse|json>.request` where the request matters, `<case>.<sse|json>.settings` where the account's
+settings do, and `<case>.<sse|json>.expected`: the events, or the error. Cases called `bad_...` must fail. `wire.toml`
+says where a wire format differs from OpenAI's (`Wire` in scripted.py). A row of openai_compatible.toml also runs the
+cases of `fixtures/openai_compatible/`, with the fields of its `shared.request` added where it has one. A kind
+without cases of its wire format fails here.
 """
 
 import asyncio
@@ -88,9 +88,17 @@ def request_of(path: Path, kind: str) -> dict[str, Any]:
     return fields
 
 
-async def outcome(kind: str, reply: Reply, fields: dict[str, Any], *, stream: bool) -> Any:
+def settings_of(path: Path) -> dict[str, Any]:
+    """The settings of the account that the answer was recorded with, where they are not the usual ones."""
+    beside = path.with_name(path.name + ".settings")
+    found: dict[str, Any] = msgspec.json.decode(beside.read_bytes()) if beside.exists() else {}
+    return found
+
+
+async def outcome(kind: str, reply: Reply, path: Path, *, stream: bool) -> Any:
     """The events as plain values; a failure ends them as one more."""
-    provider, transport = connect(kind, reply)
+    provider, transport = connect(kind, reply, **settings_of(path))
+    fields = request_of(path, kind)
     request = chat_request(stream=stream, **fields)
     got = []
     try:
@@ -105,7 +113,7 @@ async def outcome(kind: str, reply: Reply, fields: dict[str, Any], *, stream: bo
 
 def streamed(kind: str, path: Path, size: int) -> Any:
     chunks = cut(recorded(path), size)
-    return outcome(kind, stream_of(kind, chunks), request_of(path, kind), stream=True)
+    return outcome(kind, stream_of(kind, chunks), path, stream=True)
 
 
 def merged(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -147,7 +155,7 @@ async def test_recorded_answers_give_the_expected_events(kind: str, path: Path) 
     if path.suffix == ".sse":
         got = await streamed(kind, path, 1 << 20)
     else:
-        got = await outcome(kind, Reply(headers=JSON, chunks=[recorded(path)]), request_of(path, kind), stream=False)
+        got = await outcome(kind, Reply(headers=JSON, chunks=[recorded(path)]), path, stream=False)
     beside = path.with_name(path.name + ".expected")
     if not beside.exists():
         lines = ",\n ".join(json.dumps(event, ensure_ascii=False) for event in merged(got))
@@ -166,28 +174,28 @@ async def test_every_cut_gives_the_same_events(kind: str, path: Path) -> None:
 
 @pytest.mark.parametrize(("kind", "path"), cases(".json", own=True))
 async def test_every_cut_of_a_body_gives_the_same_answer(kind: str, path: Path) -> None:
-    body, fields = recorded(path), request_of(path, kind)
-    whole = await outcome(kind, Reply(headers=JSON, chunks=[body]), fields, stream=False)
+    body = recorded(path)
+    whole = await outcome(kind, Reply(headers=JSON, chunks=[body]), path, stream=False)
     for size in (1, 2, 3, 7, 64):
-        assert await outcome(kind, Reply(headers=JSON, chunks=cut(body, size)), fields, stream=False) == whole
+        assert await outcome(kind, Reply(headers=JSON, chunks=cut(body, size)), path, stream=False) == whole
 
 
 @pytest.mark.parametrize(("kind", "path"), cases(".sse"))
 @pytest.mark.parametrize("breaks", [None, BrokenOff("eof", "the connection ended")], ids=["clean", "broken"])
 async def test_a_stream_cut_at_any_event_never_looks_complete(kind: str, path: Path, breaks: BrokenOff | None) -> None:
-    events, fields = payloads(kind, recorded(path)), request_of(path, kind)
+    events = payloads(kind, recorded(path))
     assert len(events) > 1 or path.name.startswith("bad_"), "nothing to cut: is `frame` in wire.toml right?"
     whole = [event for event in await streamed(kind, path, 1 << 20) if event.get("event") != "Usage"]
     for count in range(len(events)):
         reply = stream_of(kind, events[:count], breaks=breaks)
-        got = await outcome(kind, reply, fields, stream=True)
+        got = await outcome(kind, reply, path, stream=True)
         if "raises" not in got[-1]:  # then nothing but the count of tokens can be missing
             assert merged([event for event in got if event.get("event") != "Usage"]) == merged(whole)
 
 
 @pytest.mark.parametrize(("kind", "path"), cases(".sse"))
 async def test_streams_keep_the_rules_of_the_port(kind: str, path: Path) -> None:
-    provider, _ = connect(kind, stream_of(kind, [recorded(path)]))
+    provider, _ = connect(kind, stream_of(kind, [recorded(path)]), **settings_of(path))
     if path.name.startswith("bad_"):
         with pytest.raises(UpstreamError) as caught:
             await collect(provider, chat_request(**request_of(path, kind)))

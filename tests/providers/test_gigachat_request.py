@@ -92,9 +92,6 @@ def test_the_old_form_of_functions() -> None:
 @pytest.mark.parametrize(
     ("messages", "param"),
     [
-        ([message("user", [{"type": "image_url", "image_url": {"url": "data:"}}])], "messages[0].content"),
-        ([message("user", "a"), message("user", [{"type": "input_audio"}])], "messages[1].content"),
-        ([message("user", [{"type": "file"}])], "messages[0].content"),
         ([message("tool", "x", tool_call_id="1")], "messages[0]"),
         ([message("assistant", "", tool_calls=[call("1", "f")])], "messages[0].tool_calls"),
         (

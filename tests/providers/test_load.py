@@ -203,9 +203,9 @@ class Options(msgspec.Struct):
 
 
 def test_a_kind_reads_its_options_typed_and_secrets_stay_secret() -> None:
-    settings = ProviderSettings.model_validate({"models": ["m"], "options": {"folder": "b1g", "signing_key": "word"}})
+    settings = ProviderSettings.model_validate({"models": ["m"], "options": {"folder": "b1g", "signing_key": "hush"}})
     found = read_options("acme", settings, Options)
-    assert (found.folder, found.signing_key) == ("b1g", Secret("word"))
-    assert "word" not in f"{settings!r} {found!r}"
+    assert (found.folder, found.signing_key) == ("b1g", Secret("hush"))
+    assert "hush" not in f"{settings!r} {found!r}"
     with pytest.raises(ConfigError, match=r"providers.acme.options: object missing required field `folder`"):
         read_options("acme", ProviderSettings.model_validate({"models": ["m"]}), Options)

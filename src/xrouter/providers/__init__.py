@@ -86,6 +86,11 @@ def read_options(name: str, settings: ProviderSettings, options: type[_Table]) -
     return read_table(settings.options, options, f"providers.{name}.options", ".")
 
 
+def read_model_options(name: str, model: ModelSettings, options: type[_Table]) -> _Table:
+    """The same for one model's `options`."""
+    return read_table(model.options, options, f"providers.{name}.models.{model.name}.options", ".")
+
+
 def read_table(table: Mapping[str, Any], struct: type[_Table], place: str, joint: str) -> _Table:
     """Plain data as a struct. Raises `ConfigError` that names `place` + `joint` + field, and says what is wrong."""
     known = [field.encode_name for field in msgspec.structs.fields(struct)]
@@ -152,14 +157,17 @@ def list_deployments(
     prices: Mapping[str, Price],
     max_concurrency: int,
     options: type[msgspec.Struct] = NoOptions,
+    model_options: type[msgspec.Struct] = NoOptions,
     serves: Callable[[str], frozenset[Operation]] = lambda _model: _CHAT,
     one_choice: bool = False,
     one_input: bool = False,
 ) -> tuple[Deployment, ...]:
     """The deployments of one account. `prices` and `max_concurrency` are the kind's own defaults; what the
-    operator wrote wins. `options` is the struct that the kind reads its own settings with. `serves` says what a model
-    can do by its name; `one_choice` and `one_input` as in `Deployment`."""
+    operator wrote wins. `options` and `model_options` are the structs that the kind reads its own settings with.
+    `serves` says what a model can do by its name; `one_choice` and `one_input` as in `Deployment`."""
     read_options(name, settings, options)
+    for model in settings.models:
+        read_model_options(name, model, model_options)
     limit = max_concurrency if settings.max_concurrency is None else settings.max_concurrency
     return tuple(
         Deployment(

@@ -39,7 +39,7 @@ class Grant:
 
 
 class Login:
-    """Issues tokens and knows them again.
+    """Issues tokens and knows them again: by OAuth, and to users with a password as on a corporate stand.
 
     Any `client:secret` is a valid key, except the secret `wrong`. A client whose name begins with `pers-`, `b2b-`
     or `corp-` belongs to that scope only. Faults can be set for the model name `oauth`.
@@ -78,6 +78,11 @@ class Login:
         owner = client.partition("-")[0].upper()
         if owner in ("PERS", "B2B", "CORP") and not scope.endswith(owner):
             raise Refusal(400, "scope from db not fully includes consumed scope", code=7)
+        token, ends_ms = self._issue(client, scope)
+        return {"access_token": token, "expires_at": ends_ms}
+
+    def _issue(self, client: str, scope: str) -> tuple[str, int]:
+        """A token, and the milliseconds at which it claims to end."""
         self._pace(client)
         switches = self._desk.switches
         now_ms = self._desk.clock.now() * 1000
@@ -87,7 +92,21 @@ class Login:
             self._grants.popitem(last=False)
         self._desk.counters.totals.logins += 1
         claimed_s = switches.token_ttl_s if switches.token_claim_s is None else switches.token_claim_s
-        return {"access_token": token, "expires_at": int(now_ms + claimed_s * 1000)}
+        return token, int(now_ms + claimed_s * 1000)
+
+    async def token(self, request: web.Request, wire: Wire) -> None:
+        """POST /gigachat/v1/token: user and password for a token. The password `wrong` is."""
+        await read_body(request)
+        try:
+            user = _client(request.headers.get("Authorization", ""))
+            wire.row.credential = user
+            token, ends_ms = self._issue(user, "GIGACHAT_API_CORP")
+        except Refusal as refusal:
+            message = "Unauthorized" if refusal.status == 401 else refusal.message
+            body = msgspec.json.encode({"status": refusal.status, "message": message})
+            await delivery.whole(wire, refusal.status, _HEADERS, body)
+            return
+        await delivery.whole(wire, 200, _HEADERS, msgspec.json.encode({"tok": token, "exp": ends_ms}))
 
     def _pace(self, client: str) -> None:
         second = int(self._desk.clock.monotonic())

@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -65,8 +66,11 @@ def build(seed: int, pace: Pace = Pace(), *, clock: Clock | None = None) -> web.
 
 
 @asynccontextmanager
-async def running(app: web.Application, host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[int]:
-    """Serve `app` inside the block; gives the port. Leaving the block cuts every connection."""
+async def running(
+    app: web.Application, host: str = "127.0.0.1", port: int = 0, *, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[int]:
+    """Serve `app` inside the block, over `tls` where it is given; gives the port. Leaving the block cuts every
+    connection."""
     # A handler is cancelled when its client leaves: that is how a vendor stops generating, and how we know.
     runner = web.AppRunner(
         app, handler_cancellation=True, access_log=None, keepalive_timeout=75.0, shutdown_timeout=0.05
@@ -75,7 +79,7 @@ async def running(app: web.Application, host: str = "127.0.0.1", port: int = 0) 
     try:
         if runner.server is not None:
             _count_at_head(runner.server, app[_DESK])
-        await web.TCPSite(runner, host, port, backlog=BACKLOG).start()
+        await web.TCPSite(runner, host, port, backlog=BACKLOG, ssl_context=tls).start()
         yield runner.addresses[0][1]
     finally:
         await runner.cleanup()

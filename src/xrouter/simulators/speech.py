@@ -99,6 +99,17 @@ def musing(*, russian: bool) -> str:
     return " ".join(_MUSINGS[0 if russian else 1])
 
 
+def own(text: str) -> list[tuple[int, int]]:
+    """Where a text holds sentences of ours: places of the first character and behind the last one, in order."""
+    found = [
+        (place, place + len(sentence))
+        for sentence in (*_RUSSIAN, *_ENGLISH)
+        for place in [text.find(sentence)]
+        if place >= 0
+    ]
+    return sorted(found)
+
+
 def words(text: str) -> Iterator[str]:
     """A text in words, each with the blanks before it; joined they are the text again."""
     return (found[0] for found in _WORD.finditer(text))

@@ -19,7 +19,7 @@ from xrouter.transport.dial import Dialler
 from xrouter.transport.guard import GuardedLookup, Lookup, system_lookup
 from xrouter.transport.pool import Pool
 from xrouter.transport.route import Proxy, Route
-from xrouter.transport.tls import client_tls
+from xrouter.transport.tls import ClientCert, client_tls
 from xrouter.transport.wire import Wire
 
 # When the pool is full, for how long a request waits for a connection to come back.
@@ -32,6 +32,7 @@ def open_transport(
     provider: str,
     connect_timeout_s: float,
     ca_bundle: Path | None,
+    client_cert: ClientCert | None = None,
     proxy: str | None,
     allow_private: Sequence[IPv4Network | IPv6Network],
     trusted_hosts: frozenset[str] = frozenset(),
@@ -45,7 +46,8 @@ def open_transport(
     `proxy` is `http://[user:password@]host:port`; with one, target names are looked up by the proxy, and only
     https goes through. `trusted_hosts` are hosts that the operator wrote down himself and that need not be
     public, such as `localhost` or `10.0.0.7`. `lookup` replaces the system's resolver; its answers are guarded
-    all the same. Raises `ValueError` for a bundle or a proxy that cannot be used.
+    all the same. `client_cert` as in `tls.client_tls`. Raises `ValueError` for a bundle, a client certificate or a
+    proxy that cannot be used.
     """
     through = None if proxy is None else Proxy(proxy)
     # With a proxy the only name looked up here is the proxy's own, and the operator vouches for that.
@@ -53,7 +55,7 @@ def open_transport(
     dialler = Dialler(
         provider=provider,
         connect_timeout_s=connect_timeout_s,
-        tls=client_tls(ca_bundle),
+        tls=client_tls(ca_bundle, client_cert=client_cert),
         proxy=through,
         allow_private=allow_private,
         lookup=GuardedLookup(lookup, allow_private, vouched),

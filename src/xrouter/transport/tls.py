@@ -5,21 +5,30 @@ import re
 import ssl
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeAlias
 
 import certifi
 
 from xrouter.core.clock import Clock, SystemClock
+from xrouter.core.secret import Secret
 
 _CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 _MAX_BUNDLE_BYTES = 1024 * 1024
 _SYSTEM_CLOCK = SystemClock()
 
+ClientCert: TypeAlias = tuple[Path, Path | None, Secret | None]
+"""Our own certificate, PEM with its chain; its key where that is another file; the key's password."""
 
-def client_tls(ca_bundle: Path | None, clock: Clock = _SYSTEM_CLOCK) -> ssl.SSLContext:
+
+def client_tls(
+    ca_bundle: Path | None, clock: Clock = _SYSTEM_CLOCK, *, client_cert: ClientCert | None = None
+) -> ssl.SSLContext:
     """A context that verifies chain and host name against certifi's roots and the PEM certificates of `ca_bundle`.
+    `client_cert` is shown to a server that asks for one (mTLS).
 
     Raises `ValueError`, in words for the operator, when the bundle cannot be read, holds no certificate, holds
-    a broken one, or nothing but expired ones. Takes about 20 ms: make it once per provider, not per call.
+    a broken one, or nothing but expired ones, and for a client certificate that cannot be used. Takes about 20 ms:
+    make it once per provider, not per call.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # CERT_REQUIRED and check_hostname are on from the start
     # Our own listeners ask for 1.3. Upstreams are not ours: several Russian vendors and many in-house proxies in
@@ -33,7 +42,24 @@ def client_tls(ca_bundle: Path | None, clock: Clock = _SYSTEM_CLOCK) -> ssl.SSLC
     context.load_verify_locations(cafile=certifi.where())
     if ca_bundle is not None:
         context.load_verify_locations(cadata=_checked(ca_bundle, clock))
+    if client_cert is not None:
+        _show(context, *client_cert)
     return context
+
+
+def _show(context: ssl.SSLContext, cert: Path, key: Path | None, password: Secret | None) -> None:
+    for setting, path in (("client_cert", cert), ("client_key", key)):
+        if path is not None and not path.is_file():
+            raise ValueError(f"{setting} {path}: is no file")
+    try:
+        # Never without a password: OpenSSL would ask for it on the terminal, and the start would hang.
+        context.load_cert_chain(cert, key, password.reveal() if password else "")
+    except OSError as error:  # SSLError is one
+        why = getattr(error, "reason", None) or error.strerror or "no reason given"
+        raise ValueError(
+            f"client_cert {cert}: cannot be used with its key ({why}). Give the certificate and its private key in "
+            "PEM, the key in the same file or in `client_key`, and `client_key_password` for an encrypted one"
+        ) from None
 
 
 def _checked(path: Path, clock: Clock) -> str:

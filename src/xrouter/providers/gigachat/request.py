@@ -1,29 +1,40 @@
-"""`ChatRequest` -> the body and headers of GigaChat's `POST /v1/chat/completions`."""
+"""`ChatRequest` -> the body and headers of GigaChat's `POST .../chat/completions`, in either contract."""
 
 import hashlib
 import re
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
 from xrouter.core.chat import ChatRequest, Tool
 from xrouter.core.errors import Invalid
 
-from .messages import vendor_messages
+from .json_object import INSTRUCTION
+from .messages import Turn, turns_of, uploads_of, v1_messages, v2_messages
 from .schema import vendor_schema
+from .uploads import Upload
+
+Contract = Literal["v1", "v2"]
 
 _encode = msgspec.json.Encoder().encode
 
-# Sent as they are. The last three are the vendor's own.
-_SAME = ("top_p", "max_tokens", "repetition_penalty", "profanity_check", "update_interval")
+# The vendor's own extras and their types. They and `top_p` are sent as they are.
+_EXTRAS: Mapping[str, Any] = {
+    "repetition_penalty": float,
+    "update_interval": float,
+    "profanity_check": bool,
+    "flags": list[str],
+}
 _READ = frozenset(
     {
-        "messages", "temperature", "max_tokens", "max_completion_tokens", "tools", "tool_choice", "functions",
-        "function_call", "response_format", "reasoning_effort", "stop", "n", "prompt_cache_key", "modalities",
-        "model", "models", "stream", "stream_options", *_SAME,
+        "messages", "temperature", "top_p", "max_tokens", "max_completion_tokens", "tools", "tool_choice", "functions",
+        "function_call", "response_format", "reasoning_effort", "stop", "n", "prompt_cache_key", "session_id",
+        "modalities", "model", "models", "stream", "stream_options", *_EXTRAS,
     }
 )  # fmt: skip
+_READ_V2 = frozenset({"logprobs", "top_logprobs"})
 # Parameters the vendor lacks, with the values that ask for nothing: there is nothing to report then.
 # GigaChat never calls in parallel; `metadata` and `store` are the gateway's own business.
 _NEUTRAL: Mapping[str, tuple[Any, ...]] = {
@@ -37,64 +48,180 @@ _NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "service_tier": ("auto", "default"),
 }
 _GATEWAY_ONLY = frozenset({"metadata"})
-_EFFORTS = {"low": "low", "medium": "medium", "high": "high", "xhigh": "high", "max": "high"}
-_JSON_PLEASE = "Ответь одним объектом JSON: без пояснений, без Markdown, без текста до и после него."
+_EFFORTS: Mapping[Contract, Mapping[str, str]] = {
+    "v1": {"low": "low", "medium": "medium", "high": "high", "xhigh": "high", "max": "high"},
+    "v2": {
+        "none": "off", "minimal": "low", "low": "low", "medium": "medium", "high": "high", "xhigh": "high",
+        "max": "high",
+    },
+}  # fmt: skip
+_MOST_LOGPROBS = 5
 _BUILT_IN = "web_search"
+# The client's names of tools that run at the vendor, contract v2.
+_HOSTED: Mapping[str, str] = {
+    "web_search": "web_search",
+    "web_search_preview": "web_search",
+    "code_interpreter": "code_interpreter",
+    "url_content_extraction": "url_content_extraction",
+}
 _HEADER_SAFE = re.compile(r"[!-~]{1,128}")
 
 
+@dataclass(frozen=True, slots=True)
+class Ways:
+    """How a request is said. `files` leads from the source of an upload to its id at the vendor; `states`: the states
+    of earlier tool calls are given back; `schema_as_function`: structured output is asked for as the arguments of a
+    function, for models without it."""
+
+    files: Mapping[str, str] = field(default_factory=dict)
+    states: bool = True
+    schema_as_function: bool = False
+
+
 class VendorRequest(NamedTuple):
-    """What goes out. `names` leads from the vendor's function names back to the client's; `stops` are the
-    texts at which the gateway ends the answer, for the vendor cannot."""
+    """What goes out. `names` leads from the vendor's function names back to the client's; `stops` are the texts at
+    which the gateway ends the answer, for the vendor cannot; `uploads` are the files that must be at the vendor
+    first. The last five fields are for the answer, and for other `Ways` of saying the same."""
 
     body: bytes
     headers: dict[str, str]
     dropped: tuple[str, ...]
     names: dict[str, str]
     stops: tuple[str, ...]
+    uploads: tuple[Upload, ...] = ()
+    wants_object: bool = False
+    schema_function: str = ""
+    schema: dict[str, Any] | None = None
+    has_states: bool = False
+    has_schema: bool = False
 
 
-def vendor_request(request: ChatRequest, model: str) -> VendorRequest:
+class _Format(NamedTuple):
+    """`response_format` in the vendor's words, or the words and the function that stand in for it."""
+
+    sent: dict[str, Any] | None = None
+    instruction: str = ""
+    function: dict[str, Any] | None = None
+    schema: dict[str, Any] | None = None
+
+
+class _Asked(NamedTuple):
+    """What both contracts say in their own form."""
+
+    model: str
+    turns: list[Turn]
+    functions: list[dict[str, Any]]
+    hosted: list[str]
+    forced: str | None
+    format: dict[str, Any] | None
+
+
+def vendor_request(request: ChatRequest, model: str, contract: Contract = "v1", ways: Ways = Ways()) -> VendorRequest:
     """The request in the vendor's words. Raises `Invalid` for what it cannot say."""
-    _refuse(request)
-    offered = request.tools()
+    hosted = _refuse(request, contract)
+    offered = request.tools() if "tools" in request.fields or "functions" in request.fields else []
     choice = request.field("tool_choice")
     if choice is None:
         choice = _legacy_choice(request)
     if isinstance(choice, dict) and choice.get("type") == "allowed_tools":
         offered, choice = _allowed(offered, choice.get("allowed_tools") or choice)
+    if choice == "none":
+        hosted = []
     to_vendor = _vendor_names([tool.name for tool in offered])
-    body: dict[str, Any] = {"model": model}
-    format_, instruction = _response_format(request.field("response_format"))
-    body["messages"] = vendor_messages(request.messages(), to_vendor, instruction)
-    body |= _sampling(request)
-    if format_:
-        body["response_format"] = format_
-    if offered and choice != "none":
-        body["functions"] = [_function(tool, to_vendor) for tool in offered]
-        body["function_call"] = _function_call(choice, offered, to_vendor)
-    if request.stream:
-        body["stream"] = True
+    wanted = request.field("response_format")
+    form = _response_format(wanted, as_function=ways.schema_as_function and not offered)
+    turns = turns_of(request.messages(), to_vendor, form.instruction)
+    functions = [] if choice == "none" else [_function(tool, to_vendor) for tool in offered]
+    forced = _forced(choice, offered, to_vendor) if functions else None
+    if form.function is not None:
+        functions, forced = [form.function], form.function["name"]
+    asked = _Asked(model, turns, functions, hosted, forced, form.sent)
+    make = _v1_body if contract == "v1" else _v2_body
     return VendorRequest(
-        body=_encode(body),
-        headers=_session(request.field("prompt_cache_key")),
-        dropped=_dropped(request),
+        body=_encode(make(request, asked, ways)),
+        headers=_session(request.field("prompt_cache_key") or request.field("session_id")),
+        dropped=_dropped(request, contract, unforced=choice == "required" and len(offered) > 1),
         names={vendor: client for client, vendor in to_vendor.items() if vendor != client},
         stops=_stops(request.field("stop")),
+        uploads=uploads_of(turns),
+        wants_object=(wanted or {}).get("type") == "json_object",
+        schema_function="" if form.function is None else form.function["name"],
+        schema=form.schema,
+        has_states=ways.states and any(turn.state for turn in turns),
+        has_schema=form.sent is not None and not offered and not hosted,
     )
 
 
-def _refuse(request: ChatRequest) -> None:
-    if (request.field("n") or 1) != 1:
+def _v1_body(request: ChatRequest, asked: _Asked, ways: Ways) -> dict[str, Any]:
+    body: dict[str, Any] = {
+        "model": asked.model,
+        "messages": v1_messages(asked.turns, ways.files, states=ways.states),
+        **_sampling(request),
+        **_extras(request),
+    }
+    effort = _EFFORTS["v1"].get(request.field("reasoning_effort") or "")
+    if effort:
+        body["reasoning_effort"] = effort
+    if asked.format:
+        body["response_format"] = asked.format
+    if asked.functions:
+        body["functions"] = asked.functions
+        body["function_call"] = {"name": asked.forced} if asked.forced else "auto"
+    if request.stream:
+        body["stream"] = True
+    return body
+
+
+def _v2_body(request: ChatRequest, asked: _Asked, ways: Ways) -> dict[str, Any]:
+    body: dict[str, Any] = {
+        "model": asked.model,
+        "messages": v2_messages(asked.turns, ways.files, states=ways.states),
+    }
+    extras = _extras(request)
+    options = _sampling(request)
+    options |= {name: extras[name] for name in ("repetition_penalty", "update_interval") if name in extras}
+    if request.field("logprobs"):
+        options["top_logprobs"] = min(max(request.field("top_logprobs") or 1, 1), _MOST_LOGPROBS)
+    effort = _EFFORTS["v2"].get(request.field("reasoning_effort") or "")
+    if effort:
+        options["reasoning"] = {"effort": effort}
+    if asked.format:
+        options["response_format"] = asked.format
+    if options:
+        body["model_options"] = options
+    tools: list[dict[str, Any]] = [{"functions": {"specifications": asked.functions}}] if asked.functions else []
+    tools += [{name: {}} for name in asked.hosted]
+    if tools:
+        body["tools"] = tools
+        body["tool_config"] = {"mode": "forced", "function_name": asked.forced} if asked.forced else {"mode": "auto"}
+    if "profanity_check" in extras:
+        body["disable_filter"] = not extras["profanity_check"]
+    if "flags" in extras:
+        body["flags"] = extras["flags"]
+    if request.stream:
+        body["stream"] = True
+    return body
+
+
+def _refuse(request: ChatRequest, contract: Contract) -> list[str]:
+    """Raises `Invalid` for what has no word at all; gives the tools that shall run at the vendor."""
+    if "n" in request.fields and (request.field("n") or 1) != 1:
         raise Invalid("GigaChat gives one choice per call: n must be 1", param="n")
     if "audio" in (request.field("modalities") or ()):
         raise Invalid("GigaChat answers in text only", param="modalities")
+    hosted = []
     for place, tool in enumerate(request.field("tools") or ()):
-        if tool.get("type") != "function":
+        kind = tool.get("type")
+        if kind == "function":
+            continue
+        if contract == "v1" or kind not in _HOSTED:
+            known = "functions only" if contract == "v1" else f"functions, {', '.join(_HOSTED)}"
             raise Invalid(
-                f"tools[{place}].type is {tool.get('type')!r}: GigaChat knows functions only",
+                f"tools[{place}].type is {kind!r}: GigaChat knows {known}",
                 param=f"tools[{place}].type",
             )
+        hosted.append(_HOSTED[kind])
+    return list(dict.fromkeys(hosted))
 
 
 def _legacy_choice(request: ChatRequest) -> Any:
@@ -128,56 +255,75 @@ def _function(tool: Tool, names: Mapping[str, str]) -> dict[str, Any]:
     return out
 
 
-def _function_call(choice: Any, offered: list[Tool], names: Mapping[str, str]) -> Any:
-    """`required` has no word at the vendor: the only function is forced, several are left to the model."""
+def _forced(choice: Any, offered: list[Tool], names: Mapping[str, str]) -> str | None:
+    """The function that must be called. `required` has no word at the vendor: the only function is forced, several
+    are left to the model."""
     if isinstance(choice, dict):
         wanted = (choice.get("function") or {}).get("name")
         if not isinstance(wanted, str) or wanted not in names:
             raise Invalid(f"tool_choice names {wanted!r}, which is not among the tools", param="tool_choice")
-        return {"name": names[wanted]}
+        return names[wanted]
     if choice == "required" and len(offered) == 1:
-        return {"name": names[offered[0].name]}
-    return "auto"
+        return names[offered[0].name]
+    return None
 
 
-def _response_format(wanted: dict[str, Any] | None) -> tuple[dict[str, Any] | None, str]:
-    """The vendor's `response_format`, and an instruction for the system message.
-
-    `json_object` has no equal: a schema without fields is refused by models without the feature, so the model
-    is asked in words, and the answer is passed on unchecked.
-    """
+def _response_format(wanted: dict[str, Any] | None, *, as_function: bool) -> _Format:
+    """`json_object` has no equal: a schema without fields is refused by models without the feature, so the model is
+    asked in words, and the answer is held to it (`json_object.py`)."""
     kind = (wanted or {}).get("type")
-    if kind == "json_schema" and wanted is not None:
-        inner = wanted.get("json_schema") or {}
-        out = {"type": "json_schema", "schema": inner.get("schema") or {"type": "object", "properties": {}}}
-        if inner.get("strict") is not None:
-            out["strict"] = inner["strict"]
-        return out, ""
-    return None, _JSON_PLEASE if kind == "json_object" else ""
+    if kind == "json_object":
+        return _Format(instruction=INSTRUCTION)
+    if kind != "json_schema" or wanted is None:
+        return _Format()
+    inner = wanted.get("json_schema") or {}
+    schema = inner.get("schema") or {"type": "object", "properties": {}}
+    if as_function:
+        function = {"name": inner.get("name") or "answer", "parameters": vendor_schema(schema)}
+        if inner.get("description"):
+            function["description"] = inner["description"]
+        return _Format(function=function, schema=schema)
+    out = {"type": "json_schema", "schema": schema}
+    if inner.get("strict") is not None:
+        out["strict"] = inner["strict"]
+    return _Format(out)
 
 
 def _sampling(request: ChatRequest) -> dict[str, Any]:
-    out: dict[str, Any] = {name: request.fields[name] for name in _SAME if request.field(name) is not None}
+    """Sampling and length, which both contracts call the same."""
+    out: dict[str, Any] = {}
+    if request.field("top_p") is not None:
+        out["top_p"] = request.fields["top_p"]
     temperature = request.field("temperature")
     if temperature == 0:
         out["top_p"] = 0  # the vendor's temperature is above 0; this is its greedy decoding
     elif temperature is not None:
         out["temperature"] = request.fields["temperature"]
-    if request.max_tokens is not None:
-        out["max_tokens"] = request.max_tokens
-    effort = _EFFORTS.get(request.field("reasoning_effort") or "")
-    if effort:
-        out["reasoning_effort"] = effort
+    if (most := request.max_tokens) is not None:
+        out["max_tokens"] = most
     return out
 
 
-def _session(cache_key: str | None) -> dict[str, str]:
+def _extras(request: ChatRequest) -> dict[str, Any]:
+    out = {}
+    for name in _EXTRAS.keys() & request.fields.keys():
+        raw = request.fields[name]
+        if raw == b"null":
+            continue
+        try:
+            out[name] = msgspec.json.decode(raw, type=_EXTRAS[name])
+        except msgspec.ValidationError as error:
+            raise Invalid(f"{name}: {error}", param=name) from None
+    return out
+
+
+def _session(key: Any) -> dict[str, str]:
     """`X-Session-ID` ties calls with one prefix to one cache; what is unfit for a header goes as its hash."""
-    if not cache_key:
+    if not key or not isinstance(key, str):
         return {}
-    if not _HEADER_SAFE.fullmatch(cache_key):
-        cache_key = hashlib.sha256(cache_key.encode()).hexdigest()
-    return {"X-Session-ID": cache_key}
+    if not _HEADER_SAFE.fullmatch(key):
+        key = hashlib.sha256(key.encode()).hexdigest()
+    return {"X-Session-ID": key}
 
 
 def _stops(stop: str | list[str] | None) -> tuple[str, ...]:
@@ -185,10 +331,10 @@ def _stops(stop: str | list[str] | None) -> tuple[str, ...]:
     return tuple(text for text in texts if text)
 
 
-def _dropped(request: ChatRequest) -> tuple[str, ...]:
-    names = []
+def _dropped(request: ChatRequest, contract: Contract, *, unforced: bool) -> tuple[str, ...]:
+    names = ["tool_choice"] if unforced else []
     for name in request.fields:
-        if name in _READ or name in _GATEWAY_ONLY:
+        if name in _READ or name in _GATEWAY_ONLY or (contract == "v2" and name in _READ_V2):
             continue
         value = request.field(name)
         if value is not None and value not in _NEUTRAL.get(name, ()):

@@ -11,6 +11,7 @@ Schema: TypeAlias = dict[str, Any]
 
 _FORMATS = frozenset({"date", "date-time", "time"})
 _NEVER = frozenset({"$defs", "definitions", "$schema", "$id", "$comment", "$anchor", "allOf", "nullable", "$ref"})
+_DEEPEST = 64
 _MOST_NODES = 10_000  # definitions that refer to each other unfold without end
 
 
@@ -22,6 +23,30 @@ def vendor_schema(schema: Schema | None) -> Schema:
         root = {"type": "object"}
     root.setdefault("properties", {})
     return root
+
+
+def restored(value: Any, schema: Any, root: Schema, depth: int = 0) -> Any:
+    """A value that was made for `vendor_schema(root)` as `root` wants it at `schema`: the vendor's enum values are
+    texts, the client's may be numbers, booleans or null."""
+    if not isinstance(schema, dict) or depth > _DEEPEST:
+        return value
+    for part in _parts_of(schema, root):
+        value = restored(value, part, root, depth + 1)
+    options = [schema["const"]] if "const" in schema else schema.get("enum")
+    if isinstance(value, str) and isinstance(options, list) and value not in options:
+        value = next((one for one in options if not isinstance(one, str) and _literal(one) == value), value)
+    if isinstance(value, dict) and isinstance(schema.get("properties"), dict):
+        known = schema["properties"]
+        return {name: restored(item, known.get(name), root, depth + 1) for name, item in value.items()}
+    if isinstance(value, list):
+        return [restored(item, schema.get("items"), root, depth + 1) for item in value]
+    return value
+
+
+def _parts_of(schema: Schema, root: Schema) -> list[Any]:
+    parts = [part for key in ("allOf", "anyOf", "oneOf") for part in schema.get(key) or ()]
+    pointer = schema.get("$ref")
+    return [*parts, _Normaliser(root).look_up(pointer)] if isinstance(pointer, str) else parts
 
 
 class _Normaliser:
@@ -49,7 +74,7 @@ class _Normaliser:
         pointer = schema.get("$ref")
         if isinstance(pointer, str):
             rest = {key: value for key, value in schema.items() if key != "$ref"}
-            target = {} if pointer in seen else self._look_up(pointer)
+            target = {} if pointer in seen else self.look_up(pointer)
             flat, seen = self._flat(target, (*seen, pointer))
             schema = _merge(flat, rest)
         parts = schema.get("allOf")
@@ -61,7 +86,7 @@ class _Normaliser:
                     schema = _merge(schema, flat)
         return schema, seen
 
-    def _look_up(self, pointer: str) -> Schema:
+    def look_up(self, pointer: str) -> Schema:
         """A JSON pointer inside the same document (RFC 6901); anything else is unknown."""
         if not pointer.startswith("#"):
             return {}
