@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.providers.scripted import Reply, ScriptedTransport
+from tests.providers.scripted import Reply, ScriptedTransport, wire_of
 
 from xrouter.core.clock import ManualClock
 from xrouter.core.deployment import Deployment, Timeouts
@@ -19,7 +19,8 @@ from xrouter.settings import ConfigError, ProviderSettings, parse_config
 
 
 def deployments(kind: str, **settings: Any) -> tuple[Deployment, ...]:
-    filled = {"kind": kind, "base_url": "https://h.test/v1", "api_key": "k" * 40, "models": ["m"], **settings}
+    base_url = f"https://h.test{wire_of(kind).base_path}"
+    filled = {"kind": kind, "base_url": base_url, "api_key": "k" * 40, "models": ["m"], **settings}
     return load(kind).deployments("acme", ProviderSettings.model_validate(filled))
 
 
@@ -34,7 +35,7 @@ def test_known_kinds() -> None:
 @pytest.mark.parametrize("kind", kinds())
 def test_every_kind_keeps_the_port(kind: str) -> None:
     settings = ProviderSettings.model_validate(
-        {"kind": kind, "base_url": "https://h.test/v1", "api_key": "k", "models": ["m"]}
+        {"kind": kind, "base_url": f"https://h.test{wire_of(kind).base_path}", "api_key": "k", "models": ["m"]}
     )
     provider = load(kind).connect("acme", settings, ScriptedTransport(lambda _: Reply()), ManualClock())
     assert isinstance(provider, ChatProvider)

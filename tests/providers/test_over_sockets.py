@@ -80,7 +80,13 @@ async def running(kind: str) -> AsyncIterator[tuple[Upstream, ChatProvider]]:
     async with TestServer(app) as server:
         base = f"http://127.0.0.1:{server.port}"
         settings = ProviderSettings.model_validate(
-            {"kind": kind, "base_url": f"{base}/v1", "auth_url": f"{base}/oauth", "api_key": "k", "models": ["m"]}
+            {
+                "kind": kind,
+                "base_url": f"{base}{upstream.wire.base_path}",
+                "auth_url": f"{base}/oauth",
+                "api_key": "k",
+                "models": ["m"],
+            }
         )
         try:
             yield upstream, load(kind).connect("acme", settings, transport, SystemClock())

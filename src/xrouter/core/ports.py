@@ -1,6 +1,6 @@
 """Every protocol between packages: what the pipeline needs, and who may provide it is not its business."""
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol, runtime_checkable
 
@@ -46,6 +46,43 @@ class RerankProvider(Protocol):
     """Sorts documents. The duties towards `attempt`, and the errors, are those of `chat`."""
 
     async def rerank(self, request: RerankRequest, attempt: Attempt) -> Ranking: ...
+
+
+@runtime_checkable
+class TokenCounter(Protocol):
+    """Counts by the vendor's own tokeniser. Not billed, so no attempt. Raises `UpstreamError`."""
+
+    async def count_tokens(self, model: str, texts: Sequence[str]) -> list[int]:
+        """The tokens of each text, for the model of the vendor's id `model`."""
+        ...
+
+
+@runtime_checkable
+class ModelLister(Protocol):
+    """Knows what the account may use. Not billed, so no attempt. Raises `UpstreamError`."""
+
+    async def list_models(self) -> list[str]:
+        """The vendor's ids."""
+        ...
+
+
+@runtime_checkable
+class BalanceReader(Protocol):
+    """Knows what is left of a prepaid account. Not billed, so no attempt. Raises `UpstreamError`."""
+
+    async def balance(self) -> dict[str, float] | None:
+        """What is left by the vendor's own names (tokens, for vendors that sell those); None where the account pays
+        afterwards."""
+        ...
+
+
+@runtime_checkable
+class Closing(Protocol):
+    """A provider with work beside its calls, which must be done before its transport closes."""
+
+    async def close(self) -> None:
+        """Finish it, within a time of the provider's own, and give back what it opened."""
+        ...
 
 
 class KeyStore(Protocol):

@@ -18,7 +18,7 @@ from xrouter.core.errors import ProviderRateLimited, ProviderTimeout, ProviderUn
 from xrouter.core.secret import Secret
 from xrouter.transport import BrokenOff, CannotConnect, Response, Transport, TransportError
 
-from .failure import in_band, of_response, usual_error
+from .failure import in_band, of_response, own_status, usual_error
 from .framing import Framing, LineTooLong, ServerEvent
 from .ndjson import LineParser
 from .sse import EventParser
@@ -47,7 +47,8 @@ class Exchange:
       are removed from all that the vendor says about that call;
     - `framing`: cuts a stream into events (`EventParser` for server-sent ones, `LineParser` for NDJSON);
     - `error_of`: a decoded body -> the error in it, in one of the usual shapes such as `{"message", "code"}`; None
-      where the body is no error. It is asked about any JSON value and raises nothing.
+      where the body is no error. It is asked about any JSON value and raises nothing;
+    - `status_of`: a decoded error body -> the status that it stands for, where that says more than the answer's own.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class Exchange:
         secrets: tuple[Secret, ...] = (),
         framing: type[Framing] = EventParser,
         error_of: Callable[[Any], Any] = usual_error,
+        status_of: Callable[[Any], int | None] = own_status,
     ) -> None:
         self.provider = provider
         self.transport = transport
@@ -68,6 +70,7 @@ class Exchange:
         self.secrets = secrets
         self.framing = framing
         self.error_of = error_of
+        self.status_of = status_of
 
     def post(self, url: str, *, headers: Mapping[str, str], body: bytes, attempt: Attempt | None = None) -> "Reply":
         """Send, and come back with an answer in the 200s; everything else raises.
@@ -77,7 +80,11 @@ class Exchange:
         sent = {**_ALWAYS, **headers}
         if attempt is not None:
             sent["X-Request-ID"] = attempt.id
-        return Reply(self, url, sent, body, attempt)
+        return Reply(self, "POST", url, sent, body, attempt)
+
+    def get(self, url: str, *, headers: Mapping[str, str]) -> "Reply":
+        """The same without a body, for what is no attempt: lists, balances, files."""
+        return Reply(self, "GET", url, {**_ALWAYS, **headers}, None, None)
 
     def nonsense(self, what: str) -> ProviderUnavailable:
         """The error for an answer that cannot be one: `what` completes "<provider> answered ..."."""
@@ -117,7 +124,7 @@ class PayloadReader(Protocol):
 
 
 class Reply:
-    """The exchange of one `post`: enter it, then read its body with `json` or `events`.
+    """The exchange of one `post` or `get`: enter it, then read its body with `json`, `read` or `events`.
 
     A class, because `asynccontextmanager` costs 1.3 us a call more.
     """
@@ -127,13 +134,19 @@ class Reply:
     _response: Response
 
     def __init__(
-        self, exchange: Exchange, url: str, sent: Mapping[str, str], body: bytes, attempt: Attempt | None
+        self,
+        exchange: Exchange,
+        method: str,
+        url: str,
+        sent: Mapping[str, str],
+        body: bytes | None,
+        attempt: Attempt | None,
     ) -> None:
         self._exchange = exchange
         self._sent = sent
         self._attempt = attempt
         on_sending = None if attempt is None else attempt.sending
-        self._request = exchange.transport.request("POST", url, headers=sent, body=body, on_sending=on_sending)
+        self._request = exchange.transport.request(method, url, headers=sent, body=body, on_sending=on_sending)
 
     async def __aenter__(self) -> "Reply":
         try:
@@ -160,6 +173,15 @@ class Reply:
         if not body.strip():
             raise self._exchange.nonsense("with an empty body")
         return body
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The answer's headers, names in lower case."""
+        return self._response.headers
+
+    async def read(self, limit: int) -> bytes:
+        """The whole body of a success as it is, at most `limit` bytes."""
+        return await self._response.read(limit)
 
     async def events(self) -> AsyncGenerator[list[ServerEvent], None]:
         """The events of a stream, in the batches in which they arrive. Close it, or read it to its end.
@@ -226,7 +248,8 @@ class Reply:
     async def _take_status(self) -> None:
         response = self._response
         if self._attempt is not None:
-            self._attempt.answered(response.status, response.headers.get("x-request-id"))
+            headers = response.headers
+            self._attempt.answered(response.status, headers.get("x-request-id") or headers.get("request-id"))
         if not 200 <= response.status < 300:
             raise await self._failure()
 
@@ -245,6 +268,7 @@ class Reply:
             secrets=self._secrets(),
             overflow_statuses=exchange.overflow_statuses,
             error_of=exchange.error_of,
+            status_of=exchange.status_of,
         )
 
     async def _no_stream(self, kind: str) -> None:

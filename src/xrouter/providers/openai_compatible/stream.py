@@ -12,6 +12,7 @@ from msgspec import Raw
 from xrouter.core.chat import Delta, Event, Fields, Finish, Reasoning, Refusal, Start, ToolDelta
 from xrouter.core.errors import ProviderUnavailable, UpstreamError
 
+from .errors import unlisted
 from .finish import BROKEN, finish_reason
 from .json_fields import (
     as_fields,
@@ -56,6 +57,8 @@ class StreamReader:
             self.done = True
             return []
         try:
+            if data.startswith(b"["):  # an error in a list
+                data = msgspec.json.encode(unlisted(msgspec.json.decode(data)))
             return self._read(as_fields(data))
         except (ValueError, RecursionError) as error:
             raise self._broken(f"sent a broken chunk: {type(error).__name__}") from None
@@ -135,6 +138,8 @@ class _ChoiceReader:
         native = text(finish_raw) if finish_raw is not None else ""
         before = len(events)
         delta = as_fields(delta_raw) if not is_null(delta_raw) else {}  # type: ignore[arg-type]  # not None
+        if delta_raw is None and "text" in choice:  # `/completions`
+            delta = {"content": choice.pop("text")}
         if delta:
             self._read_delta(delta, events)
         if choice and not native and (beside := known(choice)):
