@@ -84,7 +84,8 @@ class RowKind:
         row = self._row.with_options(settings.options, read_options(name, settings, Quirks))
         codes = ErrorCodes(row.errors, usual_error)
         exchange = Exchange(name, http, clock, error_of=codes.error_of, status_of=codes.status_of)
-        return OpenAICompatible(exchange, self._base_url(name, settings), headers, row)
+        account = OpenAICompatibleWithTokenizer if row.tokenize else OpenAICompatible
+        return account(exchange, self._base_url(name, settings), headers, row)
 
     def _base_url(self, name: str, settings: ProviderSettings) -> str:
         url = upstream_url(name, settings, self._row.base_url)
@@ -146,13 +147,6 @@ class OpenAICompatible:
         count = len(request.documents)
         return await self._ask(self._row.rerank, body, lambda said: read_ranking(said, count, request.top_n), attempt)
 
-    async def count_tokens(self, model: str, texts: Sequence[str]) -> list[int]:
-        """See `core.ports.TokenCounter`. Raises `NotImplementedError` where the row says no `tokenize`."""
-        if not self._row.tokenize:
-            raise NotImplementedError(f"{self._exchange.provider} has no tokeniser to ask")
-        bodies = [msgspec.json.encode({"model": model, "prompt": text}) for text in texts]
-        return [await self._ask(self._row.tokenize, body, read_count) for body in bodies]
-
     async def list_models(self) -> list[str]:
         """See `core.ports.ModelLister`."""
         async with self._exchange.get(self._base_url + "models", headers=self._whole_headers) as reply:
@@ -181,6 +175,15 @@ class OpenAICompatible:
             return read(said)
         except (ValueError, RecursionError) as error:
             raise self._exchange.nonsense(f"a broken body: {error}") from None
+
+
+class OpenAICompatibleWithTokenizer(OpenAICompatible):
+    """One account at a server that also counts tokens."""
+
+    async def count_tokens(self, model: str, texts: Sequence[str]) -> list[int]:
+        """See `core.ports.TokenCounter`."""
+        bodies = [msgspec.json.encode({"model": model, "prompt": text}) for text in texts]
+        return [await self._ask(self._row.tokenize, body, read_count) for body in bodies]
 
 
 def _decoded(body: bytes) -> object:

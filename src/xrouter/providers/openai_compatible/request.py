@@ -87,10 +87,10 @@ def _take(request: ChatRequest, fields: dict[str, Any], known: frozenset[str], r
         if name in _OURS or (name == "messages" and name not in known):
             continue
         if name in row.drop or not (name in known or name in row.extras):
-            if raw != _NULL:
+            if name == "modalities" and raw != _NULL:
+                _check_modalities(raw)  # text alone is what every model does
+            elif raw != _NULL:
                 dropped.append(name)
-                if name == "modalities":
-                    _check_modalities(raw)
         else:
             fields[name] = raw
     return dropped
