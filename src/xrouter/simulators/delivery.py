@@ -29,13 +29,15 @@ class Switches(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """What POST /control/settings may change while the simulators run.
 
     `pace_ms`: pause between pieces of content; `first_ms`: pause before the first, None means five times the
-    pace. `first_token_s`: how long the fault slow-first waits. `token_ttl_s`: life of a GigaChat token, negative
+    pace. `first_token_s`: how long the fault slow-first waits. `token_ttl_s`: life of a login's token, negative
     for one that is expired when it is born; `token_claim_s`: what the login claims instead. `limits`: requests at
     once for a GigaChat account by its scope, 0 for no limit; `logins_per_s`: the same for its logins per second.
-    `api_key`: Bearer key that the OpenAI form demands. `reasoning`: none, inline, reasoning_content or reasoning
-    instead of what the model does by itself; `tool_text`: calls as Hermes text, as without a tool parser;
-    `flat_errors`: error bodies of old vLLM versions; `max_model_len`: context length instead of the models' own;
-    `models`: further ids that the OpenAI form serves.
+    `api_key`: Bearer key that the OpenAI form demands. `reasoning`: none, inline, prefilled, reasoning_content or
+    reasoning instead of what the model does by itself; `tool_text`: calls as Hermes text, as without a tool parser;
+    `flat_errors`: error bodies of old vLLM versions, and without an envelope at MWS; `max_model_len`: context length
+    instead of the models' own; `ignores_max_tokens`: models that think answer at any length; `projects`: those of MWS;
+    `models`: further ids that the OpenAI form serves. `operation_s`: how long an operation of Yandex takes; `limits`
+    of its clouds stand under `yandex`, 10 where nothing is said.
     """
 
     pace_ms: float = 0.0
@@ -52,7 +54,10 @@ class Switches(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     tool_text: bool = False
     flat_errors: bool = False
     max_model_len: int | None = None
+    ignores_max_tokens: bool = False
+    projects: list[str] = msgspec.field(default_factory=lambda: ["demo"])
     models: list[str] = msgspec.field(default_factory=list)
+    operation_s: float = 0.02
 
     @property
     def first_s(self) -> float:
@@ -75,6 +80,36 @@ class Whole:
     body: bytes
     tokens: int
     pieces: int
+
+
+def _sse(event: bytes) -> bytes:
+    return b"data: %b\n\n" % event
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """How a vendor writes events: around each one, after the last, instead of one in the fault error-K, and as a
+    sign of life. `halved`: every event leaves in two chunks, parted where no reader may count on it."""
+
+    frame: Callable[[bytes], bytes] = _sse
+    farewell: bytes = b"data: [DONE]\n\n"
+    failure: bytes = (
+        b'{"error":{"message":"The model failed while it was answering","type":"InternalServerError",'
+        b'"param":null,"code":500}}'
+    )
+    ping: bytes = b": ping\n\n"
+    halved: bool = False
+
+    def put(self, wire: Wire, event: bytes) -> None:
+        framed = self.frame(event)
+        if self.halved:
+            half = len(framed) // 2
+            wire.put(framed[:half])
+            framed = framed[half:]
+        wire.put(framed)
+
+
+SSE: Final = Stream()
 
 
 async def refused(wire: Wire, fault: Fault, headers: Headers, error: Callable[[int], bytes], clock: Clock) -> bool:
@@ -158,8 +193,10 @@ async def send_whole(
     return None
 
 
-async def send_events(wire: Wire, events: Events, headers: Headers, fault: Fault, switches: Switches) -> None:
-    """A 200 as server-sent events, or what the fault makes of it."""
+async def send_events(
+    wire: Wire, events: Events, headers: Headers, fault: Fault, switches: Switches, stream: Stream = SSE
+) -> None:
+    """A 200 as a stream of events, or what the fault makes of it."""
     name = fault.name
     if name == "reset" and fault.k == 0:
         return await wire.reset()
@@ -171,14 +208,14 @@ async def send_events(wire: Wire, events: Events, headers: Headers, fault: Fault
         await wire.flush()
         await asyncio.sleep(first_s)
     for event in events.opening:
-        wire.put(_framed(event))
+        stream.put(wire, event)
     pace_s = fault.k / 1000 if name == "slow" else switches.pace_ms / 1000
     last = min(fault.k, len(events.content)) if name in _ENDINGS else -1
     row = wire.row
     for index, (event, tokens) in enumerate(events.content):
         if index == last:
-            return await _ended(wire, name)
-        wire.put(_framed(_bent(event, index, fault)))
+            return await _ended(wire, name, stream)
+        stream.put(wire, _bent(event, index, fault))
         row.chunks += 1
         row.completion_tokens += tokens
         if pace_s:
@@ -187,16 +224,12 @@ async def send_events(wire: Wire, events: Events, headers: Headers, fault: Fault
         elif wire.pending >= _FLUSH_BYTES:
             await wire.flush()
     if last >= 0:
-        return await _ended(wire, name)
+        return await _ended(wire, name, stream)
     for event in events.closing:
-        wire.put(_framed(event))
-    if name != "no-done":
-        wire.put(b"data: [DONE]\n\n")
+        stream.put(wire, event)
+    if name != "no-done" and stream.farewell:
+        wire.put(stream.farewell)
     return await wire.end()
-
-
-def _framed(event: bytes) -> bytes:
-    return b"data: %b\n\n" % event
 
 
 def _bent(event: bytes, index: int, fault: Fault) -> bytes:
@@ -215,23 +248,18 @@ def _inject(body: bytes, foreign: bytes) -> bytes:
     return body.replace(place, place + foreign, 1)
 
 
-async def _ended(wire: Wire, name: str) -> None:
+async def _ended(wire: Wire, name: str, stream: Stream) -> None:
     match name:
         case "stall":
             await wire.hold()
         case "ping-stall":
-            await _ping(wire, b": ping\n\n")
+            await _ping(wire, stream.ping)
         case "reset":
             await wire.reset()
         case "chunked-cut":
             await wire.hang_up()
         case "error":
-            wire.put(
-                _framed(
-                    b'{"error":{"message":"The model failed while it was answering","type":"InternalServerError",'
-                    b'"param":null,"code":500}}'
-                )
-            )
+            stream.put(wire, stream.failure)
             await wire.end()
         case _:
             await wire.end()

@@ -15,11 +15,13 @@ from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestHandler
 
 from xrouter.core.clock import Clock, SystemClock
-from xrouter.simulators import delivery, gigachat, vllm
+from xrouter.simulators import anthropic, delivery, gigachat, mts, vllm
+from xrouter.simulators.anthropic import Anthropic
 from xrouter.simulators.control import Control
 from xrouter.simulators.desk import MAX_BODY_BYTES, Desk
 from xrouter.simulators.gigachat import GigaChat
 from xrouter.simulators.gigachat_login import Login
+from xrouter.simulators.mts import Mts
 from xrouter.simulators.vllm import Vllm
 from xrouter.simulators.wire import REDIRECTED, Wire
 
@@ -45,7 +47,13 @@ def build(seed: int, pace: Pace = Pace(), *, clock: Clock | None = None) -> web.
     app[_DESK] = desk
     for method, path, control in Control(desk, login).routes():
         app.router.add_route(method, path, control)
-    for form, routes in ((gigachat.FORM, GigaChat(desk, login).routes()), (vllm.FORM, Vllm(desk).routes())):
+    vendors = (
+        (gigachat.FORM, GigaChat(desk, login).routes()),
+        (vllm.FORM, Vllm(desk).routes()),
+        (mts.FORM, Mts(desk).routes()),
+        (anthropic.FORM, Anthropic(desk).routes()),
+    )
+    for form, routes in vendors:
         for method, path, handler in routes:
             app.router.add_route(method, f"/{form}{path}", desk.exchange(form, handler))
 
@@ -116,7 +124,7 @@ def _count_at_head(server: web.Server, desk: Desk) -> None:
     ) -> web.BaseRequest:
         request = make(message, payload, protocol, writer, task)
         form = request.path.split("/", 2)[1] if request.path.startswith("/") else ""
-        if form in (gigachat.FORM, vllm.FORM, _ELSEWHERE):
+        if form in (gigachat.FORM, vllm.FORM, mts.FORM, anthropic.FORM, _ELSEWHERE):
             desk.expect(request, form)
         return request
 

@@ -4,6 +4,7 @@ Source: https://platform.openai.com/docs/api-reference/embeddings
 """
 
 import base64
+import binascii
 import struct
 from typing import Any
 
@@ -69,7 +70,7 @@ def read_embeddings(body: bytes, count: int) -> Embeddings:
     if vectors.keys() != set(range(count)):
         raise ValueError("vectors whose indexes do not cover the inputs")
     if len({len(vector) for vector in vectors.values()}) != 1 or not vectors[0]:
-        raise ValueError("vectors of different length")
+        raise ValueError("vectors that are empty or of different length")
     usage: Usage | None = read_input_usage(found.usage)
     return Embeddings(
         tuple(vectors[place] for place in range(count)), usage, found.model if isinstance(found.model, str) else None
@@ -79,7 +80,15 @@ def read_embeddings(body: bytes, count: int) -> Embeddings:
 def _numbers(embedding: tuple[float, ...] | str) -> tuple[float, ...]:
     if not isinstance(embedding, str):
         return embedding
-    packed = base64.b64decode(embedding, validate=True)
+    packed = unpacked(embedding)
     if len(packed) % 4:
         raise ValueError("a vector that is no list of float32")
     return struct.unpack(f"<{len(packed) // 4}f", packed)
+
+
+def unpacked(b64: str) -> bytes:
+    """Raises ValueError for what is no base64."""
+    try:
+        return base64.b64decode(b64, validate=True)
+    except binascii.Error:
+        raise ValueError("what is no base64") from None

@@ -3,7 +3,6 @@
 Source: https://platform.openai.com/docs/api-reference/images/create
 """
 
-import base64
 from typing import Any, Final
 
 import msgspec
@@ -11,7 +10,7 @@ from msgspec import Raw
 
 from xrouter.core.images import Image, Images, ImagesRequest
 
-from .embeddings import take_known
+from .embeddings import take_known, unpacked
 from .rows import Row, fits
 from .usage import read_picture_usage
 
@@ -48,7 +47,8 @@ def images_request(request: ImagesRequest, model: str, row: Row) -> tuple[bytes,
     if not fits(model, row.plain_images):
         fields["response_format"] = "b64_json"
     given = {name: raw for name, raw in request.fields.items() if name != "response_format"}
-    return msgspec.json.encode(fields), take_known(given, fields, _FIELDS, row)
+    dropped = take_known(given, fields, _FIELDS, row)
+    return msgspec.json.encode(fields), dropped
 
 
 def read_images(body: bytes) -> Images:
@@ -65,7 +65,7 @@ def read_images(body: bytes) -> Images:
 
 
 def _mime(b64: str, said: Any) -> str:
-    beginning = base64.b64decode(b64[:16], validate=True)
+    beginning = unpacked(b64[:16])
     for mark, mime in _BEGINNINGS.items():
         if beginning.startswith(mark):
             return mime

@@ -44,7 +44,8 @@ def rerank_request(request: RerankRequest, model: str, row: Row) -> tuple[bytes,
     if request.top_n is not None:
         fields["top_n"] = request.top_n
     given = {name: raw for name, raw in request.fields.items() if name != "return_documents"}
-    return msgspec.json.encode(fields), take_known(given, fields, _FIELDS, row)
+    dropped = take_known(given, fields, _FIELDS, row)
+    return msgspec.json.encode(fields), dropped
 
 
 def read_ranking(body: bytes, count: int, top_n: int | None) -> Ranking:
