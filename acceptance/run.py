@@ -155,7 +155,17 @@ def run(lane: str, python: Path, given: Mapping[str, str]) -> int:
     """Run the lane's tests with its own interpreter; returns pytest's exit status."""
     print(f"acceptance: {lane}", flush=True)
     # The vendors' SDKs read the environment themselves: nothing of the caller's account may reach them.
-    foreign = ("OPENAI_", "GIGACHAT_", "PYTHON", "PYTEST_", "XROUTER_", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
+    foreign = (
+        "OPENAI_",
+        "ANTHROPIC_",
+        "GIGACHAT_",
+        "PYTHON",
+        "PYTEST_",
+        "XROUTER_",
+        "HTTP_PROXY",
+        "HTTPS_PROXY",
+        "ALL_PROXY",
+    )
     clean = {name: value for name, value in os.environ.items() if not name.upper().startswith(foreign)}
     # The lane is the root, so that its folder is not taken for the package of the same name.
     folder = str(HERE / lane)
