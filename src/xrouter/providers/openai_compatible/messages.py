@@ -37,8 +37,9 @@ def mend_messages(raw: Raw, row: Row) -> Any:
     seen = bytes(raw) if row.parts or row.reasoning_back or row.short_call_ids else b""
     reasons = row.reasoning_back != "" and b'"reasoning' in seen
     calls = row.short_call_ids and b'"tool_call' in seen
-    heads = _as_heads(raw) if row.system_first or not row.developer_role or b"[" in seen else []
-    if row.parts:
+    parted = bool(row.parts) and b'"type"' in seen
+    heads = _as_heads(raw) if row.system_first or not row.developer_role or parted else []
+    if parted:
         _check_parts(heads, row)
     roles = [head.role for head in heads]
     renamed = not row.developer_role and "developer" in roles

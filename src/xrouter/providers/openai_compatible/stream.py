@@ -239,7 +239,10 @@ class _ChoiceReader:
                 self._misfiled.settle(events)
         if reason == "stop" and self._called_in_text:
             reason = "tool_calls"
+        report = read_usage(choice.pop("usage", None))  # Moonshot's place for it
         events.append(Finish(reason, self._index, native, checked(choice) or None))
+        if report is not None:
+            events.append(report)
 
     def _attach(self, extra: Fields, logprobs: Raw | None, events: list[Event], before: int) -> None:
         """Unknown fields of the delta, and logprobs, go onto the first event that the delta made."""
