@@ -11,10 +11,11 @@ from tests.providers.scripted import Reply, attempt_for, chat_request, collect, 
 from xrouter.core.chat import Answer
 from xrouter.core.errors import Invalid, ProviderAuthFailed, ProviderQuotaExhausted, ProviderRefused, UpstreamError
 from xrouter.core.ports import ModelLister, TokenCounter
+from xrouter.providers import load
 from xrouter.providers.anthropic.options import Options
 from xrouter.providers.anthropic.request import VendorRequest, vendor_request
 from xrouter.providers.anthropic.unfence import Unfencer
-from xrouter.settings import ConfigError
+from xrouter.settings import ConfigError, ProviderSettings
 
 OLD, NEW = Options(), Options(version="2026-10-21")
 FUNCTION = {"type": "function", "function": {"name": "f", "description": "d", "parameters": {"type": "object"}}}
@@ -367,3 +368,10 @@ async def test_tokens_are_counted_and_models_listed() -> None:
 def test_a_wrong_cap_is_told_at_start() -> None:
     with pytest.raises(ConfigError, match=r"providers.acme.options.max_tokens: must be 1 or more"):
         connect("anthropic", Reply(), options={"max_tokens": 0})
+
+
+def test_models_that_make_vectors_are_refused_at_start() -> None:
+    models = [{"name": "m", "serves": ["chat", "embeddings"]}]
+    settings = ProviderSettings.model_validate({"kind": "anthropic", "api_key": "k", "models": models})
+    with pytest.raises(ConfigError, match=r"providers.acme.models.m.serves: anthropic serves chat alone"):
+        load("anthropic").deployments("acme", settings)

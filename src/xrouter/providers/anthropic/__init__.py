@@ -14,6 +14,7 @@ from xrouter.core.call import Attempt
 from xrouter.core.chat import ChatRequest, Event
 from xrouter.core.clock import Clock
 from xrouter.core.deployment import Deployment
+from xrouter.core.operation import Operation
 from xrouter.core.ports import ChatProvider
 from xrouter.providers import list_deployments, read_options, upstream_url
 from xrouter.providers._http import Exchange
@@ -36,6 +37,9 @@ _MOST_PAGES: Final = 20
 def deployments(name: str, settings: ProviderSettings) -> tuple[Deployment, ...]:
     """See `providers.ProviderKind`."""
     _base_url(name, settings)
+    for model in settings.models:
+        if model.serves and model.serves != {Operation.CHAT}:
+            raise ConfigError(f"providers.{name}.models.{model.name}.serves: {_KIND} serves chat alone")
     return list_deployments(name, settings, kind=_KIND, prices={}, max_concurrency=0, options=Options, one_choice=True)
 
 

@@ -10,10 +10,9 @@ from msgspec import Raw
 from xrouter.core.chat import Fields
 from xrouter.core.errors import Invalid
 
-from .json_fields import as_fields_list, is_null, text
+from .json_fields import NULL, as_fields_list, is_null, text
 from .rows import Row
 
-_NULL = Raw(b"null")
 _REASONING: Final = ("reasoning", "reasoning_content", "reasoning_details")
 _SHORT_ID = re.compile(r"[A-Za-z0-9]{9}")
 _LETTERS: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
@@ -21,7 +20,7 @@ _LETTERS: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxy
 
 class _Head(msgspec.Struct):
     role: str = ""
-    content: Raw = _NULL
+    content: Raw = NULL
 
 
 class _Part(msgspec.Struct):
@@ -34,9 +33,11 @@ _as_parts = msgspec.json.Decoder(list[_Part]).decode
 
 def mend_messages(raw: Raw, row: Row) -> Any:
     """The messages with every quirk of `row` answered. Raises `Invalid` for a part that the server cannot read."""
-    seen = bytes(raw) if row.parts or row.reasoning_back or row.short_call_ids else b""
+    looks = row.parts or row.reasoning_back or row.short_call_ids or not row.legacy_functions
+    seen = bytes(raw) if looks else b""
     reasons = row.reasoning_back != "" and b'"reasoning' in seen
-    calls = row.short_call_ids and b'"tool_call' in seen
+    legacy = not row.legacy_functions and b'"function' in seen
+    calls = row.short_call_ids and (legacy or b'"tool_call' in seen)
     parted = bool(row.parts) and b'"type"' in seen
     heads = _as_heads(raw) if row.system_first or not row.developer_role or parted else []
     if parted:
@@ -45,9 +46,11 @@ def mend_messages(raw: Raw, row: Row) -> Any:
     renamed = not row.developer_role and "developer" in roles
     system_roles = ("system", "developer") if renamed else ("system",)
     scattered = row.system_first and any(role in system_roles for role in roles[1:])
-    if not (renamed or scattered or reasons or calls):
+    if not (renamed or scattered or reasons or calls or legacy):
         return raw
     messages = as_fields_list(raw)
+    if legacy:
+        _modernise(messages)
     for message in messages:
         if renamed and text(message.get("role")) == "developer":
             message["role"] = Raw(b'"system"')
@@ -86,13 +89,28 @@ def _check_parts(heads: list[_Head], row: Row) -> None:
                 )
 
 
+def _modernise(messages: list[Fields]) -> None:
+    """Calls and results of the form before tools, which had no ids: a result answers the call before it."""
+    last = NULL
+    for place, message in enumerate(messages):
+        called = message.pop("function_call", NULL)
+        if called != NULL:
+            last = Raw(msgspec.json.encode(f"call_{place}"))
+            call = {"id": last, "type": "function", "function": called}
+            message["tool_calls"] = Raw(msgspec.json.encode([call]))
+        elif text(message.get("role")) == "function":
+            message["role"] = Raw(b'"tool"')
+            message["tool_call_id"] = last if last != NULL else Raw(b'"call_0"')
+            message.pop("name", None)
+
+
 def _mend_reasoning(message: Fields, *, keep: bool) -> None:
-    kept = _NULL
+    kept = NULL
     for name in _REASONING:
-        found = message.pop(name, _NULL)
-        if name != "reasoning_details" and found != _NULL:
+        found = message.pop(name, NULL)
+        if name != "reasoning_details" and found != NULL:
             kept = found
-    if keep and kept != _NULL:
+    if keep and kept != NULL:
         message["reasoning_content"] = kept
 
 
@@ -121,7 +139,7 @@ def _short(raw: Raw | None) -> Any:
 
 def _join(messages: list[Fields]) -> str | list[Any]:
     """The contents of several messages as one: text where all are text, else a list of parts."""
-    contents = [msgspec.json.decode(message.get("content", _NULL)) for message in messages]
+    contents = [msgspec.json.decode(message.get("content", NULL)) for message in messages]
     contents = [content for content in contents if content]
     if all(isinstance(content, str) for content in contents):
         return "\n\n".join(contents)

@@ -32,6 +32,7 @@ _COMPLETION_FIELDS = frozenset(
     }
 )  # fmt: skip
 _OURS = frozenset({"model", "models", "stream", "stream_options"})
+_ABOUT_TOOLS = frozenset({"tools", "tool_choice", "functions", "function_call"})
 _NULL = Raw(b"null")
 _TRUE = Raw(b"true")
 _USAGE_PLEASE = Raw(b'{"include_usage":true}')
@@ -70,7 +71,7 @@ def upstream_request(request: ChatRequest, model: str, row: Row) -> UpstreamRequ
     thinking = None if as_text else _think(fields, dropped, row)
     if "messages" in fields:
         fields["messages"] = mend_messages(fields["messages"], row)
-    if "tool_choice" in fields or "tools" in fields:
+    if fields.keys() & _ABOUT_TOOLS:
         mend_tools(fields, row)
     for name, theirs in row.rename.items():
         if name in fields:
