@@ -188,7 +188,7 @@ def _begin(lane: str, folder: Path) -> None:
 def run(lane: str, cache: Path, given: Mapping[str, str]) -> int:
     """Run the lane's tests in its own environment; returns their exit status, 0 for a lane that cannot run here."""
     # The vendors' SDKs read the environment themselves: nothing of the caller's account may reach them.
-    foreign = ("OPENAI_", "OPENROUTER_", "GIGACHAT_", "YC_", "PYTHON", "PYTEST_", "XROUTER_", "NODE_")
+    foreign = ("OPENAI_", "OPENROUTER_", "ANTHROPIC_", "GIGACHAT_", "YC_", "PYTHON", "PYTEST_", "XROUTER_", "NODE_")
     foreign += ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
     clean = {name: value for name, value in os.environ.items() if not name.upper().startswith(foreign)}
     if (HERE / lane / NODE_LOCK).exists():

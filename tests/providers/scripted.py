@@ -127,6 +127,7 @@ class Wire(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What the suite must know of a wire format: `fixtures/<kind>/wire.toml`. The defaults are OpenAI's.
 
     - `path`: the end of the URL that a chat goes to;
+    - `base_path`: the path of a base URL that the kind takes;
     - `stream_type`: the content type of a stream;
     - `frame`: how one payload, `%s`, stands in a stream; what follows the `%s` parts it from the next one;
     - `error`: the vendor's own error body, with its text as `%s`;
@@ -136,6 +137,7 @@ class Wire(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     path: str = "/chat/completions"
+    base_path: str = "/v1"
     stream_type: str = "text/event-stream"
     frame: str = "data: %s\n\n"
     error: str = '{"error":{"message":"%s","code":400}}'
@@ -179,7 +181,7 @@ def connect(
     filled = ProviderSettings.model_validate(
         {
             "kind": kind,
-            "base_url": "https://upstream.test/v1",
+            "base_url": f"https://upstream.test{wire_of(kind).base_path}",
             "api_key": OUR_KEY,
             "models": ["m"],
             "options": wire_of(kind).options,

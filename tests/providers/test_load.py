@@ -19,7 +19,8 @@ from xrouter.settings import ConfigError, ProviderSettings, parse_config
 
 
 def deployments(kind: str, **settings: Any) -> tuple[Deployment, ...]:
-    filled = {"kind": kind, "base_url": "https://h.test/v1", "api_key": "k" * 40, "models": ["m"]}
+    base_url = f"https://h.test{wire_of(kind).base_path}"
+    filled = {"kind": kind, "base_url": base_url, "api_key": "k" * 40, "models": ["m"]}
     filled |= {"options": wire_of(kind).options, **settings}
     return load(kind).deployments("acme", ProviderSettings.model_validate(filled))
 
@@ -37,7 +38,7 @@ def test_every_kind_keeps_the_port(kind: str) -> None:
     settings = ProviderSettings.model_validate(
         {
             "kind": kind,
-            "base_url": "https://h.test/v1",
+            "base_url": f"https://h.test{wire_of(kind).base_path}",
             "api_key": "k",
             "models": ["m"],
             "options": wire_of(kind).options,

@@ -28,9 +28,10 @@ SPACED = b'[ {"content" : "\\u041f 1.0e5", "role":"user", "odd":1.00000000000000
 
 @pytest.mark.parametrize("kind", sorted(rows()))
 def test_untouched_fields_go_as_the_bytes_that_came(kind: str) -> None:
-    fields = {"messages": Raw(SPACED), "temperature": Raw(b"1.0e-1"), "logit_bias": Raw(b'{"5": 1.50}')}
+    schema = b'{"type": "json_schema", "json_schema": {"name":"x" ,"schema":{"maximum": 1.50}}}'
+    fields = {"messages": Raw(SPACED), "temperature": Raw(b"1.0e-1"), "response_format": Raw(schema)}
     body = upstream_request(ChatRequest("a/b", True, fields), "up", rows()[kind]).body
-    for raw in (SPACED, b"1.0e-1", b'{"5": 1.50}'):
+    for raw in (SPACED, b"1.0e-1", schema):
         assert raw in body
 
 

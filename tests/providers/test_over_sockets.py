@@ -82,7 +82,7 @@ async def running(kind: str) -> AsyncIterator[tuple[Upstream, ChatProvider]]:
         settings = ProviderSettings.model_validate(
             {
                 "kind": kind,
-                "base_url": f"{base}/v1",
+                "base_url": f"{base}{upstream.wire.base_path}",
                 "auth_url": f"{base}/oauth",
                 "api_key": "k",
                 "models": ["m"],

@@ -1,4 +1,4 @@
-"""Faithful fake vendors: GigaChat, Yandex AI Studio and an OpenAI-compatible vLLM, in one process of their own.
+"""Faithful fake vendors: GigaChat, Yandex AI Studio, vLLM, MWS and Anthropic, in one process of their own.
 
 They are the upstreams of the demo, of the tests and of the benchmarks. They outlive a killed gateway, so
 what they counted is the truth about what it sent. `xrouter simulate` runs them; `server.running()` opens
@@ -6,9 +6,12 @@ them inside a test.
 
 Paths
     /gigachat/api/v2/oauth   the login, and /gigachat/v1/... the API of GigaChat (contract v1)
-    /openai/v1/...           chat, embeddings and models as vLLM serves them; /openai/health, /openai/tokenize
+    /openai/v1/...           chat, completions, embeddings, rerank, images and models as vLLM serves them;
+                             /openai/health, /openai/tokenize
     /yandex/v1/...           Yandex AI Studio's OpenAI-compatible API, /yandex/foundationModels/v1/... its native one,
                              /yandex/operations/..., and /yandex/iam/v1/... the login
+    /mts/projects/demo/...   the MWS Model Hub: openai/v1/... and cohere/v2/rerank, with its error codes
+    /anthropic/v1/...        Anthropic's messages, count_tokens and models
     /control/...             state, requests, reset, faults, settings, expire-tokens (see control.py)
 
 What they say

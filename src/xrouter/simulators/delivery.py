@@ -32,9 +32,10 @@ class Switches(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     pace. `first_token_s`: how long the fault slow-first waits. `token_ttl_s`: life of a login's token, negative
     for one that is expired when it is born; `token_claim_s`: what the login claims instead. `limits`: requests at
     once for a GigaChat account by its scope, 0 for no limit; `logins_per_s`: the same for its logins per second.
-    `api_key`: Bearer key that the OpenAI form demands. `reasoning`: none, inline, reasoning_content or reasoning
-    instead of what the model does by itself; `tool_text`: calls as Hermes text, as without a tool parser;
-    `flat_errors`: error bodies of old vLLM versions; `max_model_len`: context length instead of the models' own;
+    `api_key`: Bearer key that the OpenAI form demands. `reasoning`: none, inline, prefilled, reasoning_content or
+    reasoning instead of what the model does by itself; `tool_text`: calls as Hermes text, as without a tool parser;
+    `flat_errors`: error bodies of old vLLM versions, and without an envelope at MWS; `max_model_len`: context length
+    instead of the models' own; `ignores_max_tokens`: models that think answer at any length; `projects`: those of MWS;
     `models`: further ids that the OpenAI form serves. `operation_s`: how long an operation of Yandex takes; `limits`
     of its clouds stand under `yandex`, 10 where nothing is said.
     """
@@ -53,6 +54,8 @@ class Switches(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     tool_text: bool = False
     flat_errors: bool = False
     max_model_len: int | None = None
+    ignores_max_tokens: bool = False
+    projects: list[str] = msgspec.field(default_factory=lambda: ["demo"])
     models: list[str] = msgspec.field(default_factory=list)
     operation_s: float = 0.02
 

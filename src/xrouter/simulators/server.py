@@ -16,11 +16,13 @@ from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestHandler
 
 from xrouter.core.clock import Clock, SystemClock
-from xrouter.simulators import delivery, gigachat, vllm, yandex
+from xrouter.simulators import anthropic, delivery, gigachat, mts, vllm, yandex
+from xrouter.simulators.anthropic import Anthropic
 from xrouter.simulators.control import Control
 from xrouter.simulators.desk import MAX_BODY_BYTES, Desk
 from xrouter.simulators.gigachat import GigaChat
 from xrouter.simulators.gigachat_login import Login
+from xrouter.simulators.mts import Mts
 from xrouter.simulators.vllm import Vllm
 from xrouter.simulators.wire import REDIRECTED, Wire
 from xrouter.simulators.yandex import Yandex
@@ -52,6 +54,8 @@ def build(seed: int, pace: Pace = Pace(), *, clock: Clock | None = None) -> web.
         (gigachat.FORM, GigaChat(desk, login).routes()),
         (vllm.FORM, Vllm(desk).routes()),
         (yandex.FORM, Yandex(desk, iam).routes()),
+        (mts.FORM, Mts(desk).routes()),
+        (anthropic.FORM, Anthropic(desk).routes()),
     )
     for form, routes in vendors:
         for method, path, handler in routes:
@@ -127,7 +131,7 @@ def _count_at_head(server: web.Server, desk: Desk) -> None:
     ) -> web.BaseRequest:
         request = make(message, payload, protocol, writer, task)
         form = request.path.split("/", 2)[1] if request.path.startswith("/") else ""
-        if form in (gigachat.FORM, vllm.FORM, yandex.FORM, _ELSEWHERE):
+        if form in (gigachat.FORM, vllm.FORM, yandex.FORM, mts.FORM, anthropic.FORM, _ELSEWHERE):
             desk.expect(request, form)
         return request
 

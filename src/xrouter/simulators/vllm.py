@@ -4,6 +4,7 @@ https://docs.vllm.ai/en/latest/serving/openai_compatible_server.html
 """
 
 import base64
+import re
 import struct
 import uuid
 from collections.abc import Iterator, Sequence
@@ -15,19 +16,21 @@ from typing import Any, Final
 import msgspec
 from aiohttp import web
 
-from xrouter.simulators import answers, delivery, faults, speech, vectors
+from xrouter.simulators import answers, completions, delivery, faults, pictures, ranking, speech, vectors
 from xrouter.simulators.answers import Answer, Call
 from xrouter.simulators.desk import Desk, Handler, Refusal, read_body, read_object
 from xrouter.simulators.faults import Fault
-from xrouter.simulators.vllm_request import ChatRequest, bad_request, read
+from xrouter.simulators.vllm_request import ChatRequest, bad_request, read, read_completion
 from xrouter.simulators.wire import Wire
 
 FORM: Final = "openai"
 CALL_PIECE_CHARS: Final = 8
 MAX_INPUTS: Final = 2_048
+MAX_PICTURES: Final = 10
 DIMENSIONS: Final = 1024
 _JSON: Final = (("Server", "uvicorn"), ("Content-Type", "application/json"))
 _EVENTS: Final = (("Server", "uvicorn"), ("Content-Type", "text/event-stream; charset=utf-8"))
+_APIS: Final = {"generate": "Chat Completions", "embed": "Embeddings", "score": "Score", "draw": "Images"}
 _KINDS: Final = {
     400: ("BadRequestError", "Bad Request"),
     403: ("PermissionDeniedError", "Forbidden"),
@@ -43,13 +46,13 @@ _KINDS: Final = {
 @dataclass(frozen=True, slots=True)
 class Model:
     """A served model. `reasoning` is where its thoughts go; `thinks` whether it has any by default.
-    `tool_text`: no tool parser, calls arrive as Hermes text."""
+    `tool_text`: no tool parser, calls arrive as Hermes text. `task` is what it was loaded for."""
 
     max_model_len: int = 32_768
     reasoning: str = "none"
     thinks: bool = False
     tool_text: bool = False
-    embeds: bool = False
+    task: str = "generate"
 
 
 MODELS: Final = {
@@ -59,7 +62,10 @@ MODELS: Final = {
     "t-pro-it-2.0-inline": Model(reasoning="inline", thinks=True),
     "t-lite-it-2.1-hermes": Model(tool_text=True),
     "t-lite-it-2.1-short": Model(max_model_len=512),
-    "text-embedder": Model(embeds=True),
+    "text-embedder": Model(task="embed"),
+    "bge-m3": Model(task="embed"),
+    "bge-reranker-v2-m3": Model(task="score"),
+    "qwen-image": Model(task="draw"),
 }
 
 
@@ -97,7 +103,12 @@ class Vllm:
         """Method, path under /openai, handler."""
         return [
             ("POST", "/v1/chat/completions", self._served(self._chat)),
+            ("POST", "/v1/completions", self._served(self._complete)),
             ("POST", "/v1/embeddings", self._served(self._embeddings)),
+            ("POST", "/v1/images/generations", self._served(self._draw)),
+            ("POST", "/rerank", self._served(self._rerank)),
+            ("POST", "/v1/rerank", self._served(self._rerank)),
+            ("POST", "/v2/rerank", self._served(self._rerank)),
             ("GET", "/v1/models", self._served(self._models)),
             ("GET", "/v1/models/{id:.+}", self._served(self._model)),
             ("POST", "/tokenize", self._served(self._tokenize)),
@@ -112,8 +123,7 @@ class Vllm:
                 self._check_key(request)
                 await handler(request, wire)
             except Refusal as refusal:
-                body = self._error(refusal.status, refusal.message, refusal.extra.get("param"))
-                await delivery.whole(wire, refusal.status, _JSON, body)
+                await delivery.whole(wire, refusal.status, _JSON, self._refused(refusal))
 
         return serve
 
@@ -121,6 +131,9 @@ class Vllm:
         key = self._desk.switches.api_key
         if key is not None and request.headers.get("Authorization") != f"Bearer {key}":
             raise Refusal(401)
+
+    def _refused(self, refusal: Refusal) -> bytes:
+        return self._error(refusal.status, refusal.message, refusal.extra.get("param"))
 
     def _error(self, status: int, message: str = "", param: str | None = None) -> bytes:
         """vLLM's error body: nested since 0.10, flat before."""
@@ -137,7 +150,7 @@ class Vllm:
     async def _nothing(self, _request: web.Request, wire: Wire) -> None:
         await delivery.whole(wire, 404, _JSON, b'{"detail":"Not Found"}')
 
-    def _known(self, data: dict[str, Any], *, embeds: bool) -> tuple[str, Model, Fault]:
+    def _known(self, data: dict[str, Any], task: str) -> tuple[str, Model, Fault]:
         """The model's bare id, the model, and the fault asked for."""
         name = data.get("model")
         if not isinstance(name, str):
@@ -146,8 +159,8 @@ class Vllm:
         model = self._find(bare)
         if model is None:
             raise Refusal(404, f"The model `{name}` does not exist.", param="model")
-        if model.embeds is not embeds:
-            raise bad_request(f"The model does not support {'Embeddings' if embeds else 'Chat Completions'} API")
+        if model.task != task:
+            raise bad_request(f"The model does not support {_APIS[task]} API")
         return bare, model, fault
 
     def _find(self, bare: str) -> Model | None:
@@ -166,16 +179,21 @@ class Vllm:
             max_model_len=switches.max_model_len or model.max_model_len,
         )
 
+    def _read(self, data: dict[str, Any], name: str, model: Model) -> ChatRequest:
+        return read(data, name, thinks=model.thinks)
+
     async def _chat(self, request: web.Request, wire: Wire) -> None:
         """POST /v1/chat/completions."""
         data = read_object(await read_body(request))
-        bare, model, fault = self._known(data, embeds=False)
+        bare, model, fault = self._known(data, "generate")
         fault = self._desk.fault(wire.row, fault, bare)
         if await delivery.refused(wire, fault, _JSON[:1], self._error, self._desk.clock):
             return
-        chat = read(data, bare, thinks=model.thinks)
+        chat = self._read(data, bare, model)
         _check_length(chat, model.max_model_len)
         wire.row.prompt_tokens = chat.prompt_tokens
+        if self._desk.switches.ignores_max_tokens and chat.question.thinking:
+            chat = replace(chat, max_tokens=None)
         random = (speech.random_for(self._desk.seed, chat.likeness, index) for index in range(chat.choices))
         choices = [_speak(chat, model, rng) for rng in random]
         completion_tokens = sum(choice.tokens for choice in choices)
@@ -193,10 +211,107 @@ class Vllm:
             whole = delivery.Whole(_completion(choices, model, chat, frame, usage), completion_tokens, pieces)
             await delivery.send_whole(wire, whole, _JSON, fault, self._error, self._desk.switches)
 
+    async def _complete(self, request: web.Request, wire: Wire) -> None:
+        """POST /v1/completions: no template, so no thinking and no tools."""
+        data = read_object(await read_body(request))
+        bare, model, fault = self._known(data, "generate")
+        fault = self._desk.fault(wire.row, fault, bare)
+        if await delivery.refused(wire, fault, _JSON[:1], self._error, self._desk.clock):
+            return
+        asked = read_completion(data, bare)
+        _check_length(asked, model.max_model_len)
+        wire.row.prompt_tokens = asked.prompt_tokens
+        random = (speech.random_for(self._desk.seed, asked.likeness, index) for index in range(asked.choices))
+        choices = [_speak(asked, model, rng) for rng in random]
+        completion_tokens = sum(choice.tokens for choice in choices)
+        usage = _usage(asked.prompt_tokens, completion_tokens, fault)
+        frame = {
+            "id": f"cmpl-{uuid.uuid4().hex}",
+            "object": "text_completion",
+            "created": int(self._desk.clock.now()),
+            "model": data["model"],
+        }
+        if asked.stream:
+            events = completions.events(
+                [(choice.answer.text, choice.finish, choice.stop) for choice in choices],
+                frame,
+                usage if asked.include_usage else None,
+            )
+            await delivery.send_events(wire, events, _EVENTS, fault, self._desk.switches)
+        else:
+            said = [(choice.answer.text, choice.finish, choice.stop) for choice in choices]
+            body = completions.whole(said, frame, usage)
+            whole = delivery.Whole(body, completion_tokens, max(choice.pieces for choice in choices))
+            await delivery.send_whole(wire, whole, _JSON, fault, self._error, self._desk.switches)
+
+    async def _draw(self, request: web.Request, wire: Wire) -> None:
+        """POST /v1/images/generations: PNG files, in base64 only."""
+        data = read_object(await read_body(request))
+        bare, _, fault = self._known(data, "draw")
+        prompt, count, size = data.get("prompt"), data.get("n", 1), data.get("size") or "1024x1024"
+        if not isinstance(prompt, str) or not prompt:
+            raise bad_request("('body', 'prompt'): Field required")
+        if not isinstance(count, int) or not 1 <= count <= MAX_PICTURES:
+            raise bad_request(f"('body', 'n'): Input should be between 1 and {MAX_PICTURES}")
+        found = re.fullmatch(r"([1-9]\d{1,3})x([1-9]\d{1,3})", size) if isinstance(size, str) else None
+        if found is None:
+            raise bad_request("('body', 'size'): Input should be WIDTHxHEIGHT")
+        if data.get("response_format", "b64_json") != "b64_json":
+            raise bad_request("('body', 'response_format'): Input should be 'b64_json'")
+        fault = self._desk.fault(wire.row, fault, bare)
+        if await delivery.refused(wire, fault, _JSON[:1], self._error, self._desk.clock):
+            return
+        wire.row.prompt_tokens = speech.tokens(prompt)
+        drawn = [pictures.png(f"{bare}\n{prompt}\n{number}", int(found[1]), int(found[2])) for number in range(count)]
+        rows = [{"b64_json": base64.b64encode(one).decode(), "revised_prompt": None} for one in drawn]
+        body = msgspec.json.encode({"created": int(self._desk.clock.now()), "data": rows})
+        await delivery.send_whole(wire, delivery.Whole(body, 0, 1), _JSON, fault, self._error, self._desk.switches)
+
+    async def _rerank(self, request: web.Request, wire: Wire) -> None:
+        """POST /rerank in Jina's form."""
+        found = await self._ranked(request, wire)
+        if found is None:
+            return
+        data, fault, results, count = found
+        usage = {"prompt_tokens": count, "total_tokens": count}
+        if fault.name == "wrong-usage":
+            usage = {"prompt_tokens": -1, "total_tokens": -1}
+        documents = data["documents"]
+        rows = [{**row, "document": {"text": documents[row["index"]]}} for row in results]
+        body = {"id": f"rerank-{uuid.uuid4().hex}", "model": data["model"], "results": rows}
+        await self._send_ranking(wire, body | ({} if fault.name == "no-usage" else {"usage": usage}), fault)
+
+    async def _ranked(
+        self, request: web.Request, wire: Wire
+    ) -> tuple[dict[str, Any], Fault, list[dict[str, Any]], int] | None:
+        """The request, its fault, the results best first, and the tokens read; None when it was refused."""
+        data = read_object(await read_body(request))
+        bare, _, fault = self._known(data, "score")
+        query, documents, top_n = data.get("query"), data.get("documents"), data.get("top_n")
+        if not isinstance(query, str) or not query:
+            raise bad_request("('body', 'query'): Field required")
+        if not isinstance(documents, list) or not 0 < len(documents) <= MAX_INPUTS:
+            raise bad_request(f"('body', 'documents'): Input should be a list of up to {MAX_INPUTS} strings")
+        if not all(isinstance(document, str) for document in documents):
+            raise bad_request("('body', 'documents'): Input should be a valid string")
+        if top_n is not None and (not isinstance(top_n, int) or isinstance(top_n, bool) or top_n < 0):
+            raise bad_request("('body', 'top_n'): Input should be a valid integer")
+        fault = self._desk.fault(wire.row, fault, bare)
+        if await delivery.refused(wire, fault, _JSON[:1], self._error, self._desk.clock):
+            return None
+        count = wire.row.prompt_tokens = speech.tokens(query) * len(documents) + sum(map(speech.tokens, documents))
+        scores = [(ranking.score(query, document), -place) for place, document in enumerate(documents)]
+        best = sorted(scores, reverse=True)[: top_n or None]
+        return data, fault, [{"index": -place, "relevance_score": score} for score, place in best], count
+
+    async def _send_ranking(self, wire: Wire, body: dict[str, Any], fault: Fault) -> None:
+        whole = delivery.Whole(msgspec.json.encode(body), 0, 1)
+        await delivery.send_whole(wire, whole, _JSON, fault, self._error, self._desk.switches)
+
     async def _embeddings(self, request: web.Request, wire: Wire) -> None:
         """POST /v1/embeddings, as floats or as base64 of little-endian float32."""
         data = read_object(await read_body(request))
-        bare, _, fault = self._known(data, embeds=True)
+        bare, _, fault = self._known(data, "embed")
         given = data.get("input")
         texts = [given] if isinstance(given, str) else given
         if not isinstance(texts, list) or not 0 < len(texts) <= MAX_INPUTS:
@@ -278,10 +393,9 @@ def _speak(chat: ChatRequest, model: Model, rng: Random) -> _Choice:
     answer = answers.answer(chat.question, rng)
     if answer.calls and model.tool_text:
         answer = Answer(answer.reasoning, "\n".join(map(_hermes, answer.calls)))
-    if answer.reasoning and model.reasoning in ("inline", "none"):
-        inline = (
-            f"<think>\n{answer.reasoning}\n</think>\n\n{answer.text}" if model.reasoning == "inline" else answer.text
-        )
+    if answer.reasoning and model.reasoning in ("inline", "prefilled", "none"):
+        opening = "<think>\n" if model.reasoning == "inline" else ""
+        inline = answer.text if model.reasoning == "none" else f"{opening}{answer.reasoning}\n</think>\n\n{answer.text}"
         answer = Answer("", inline, answer.calls)
     text, stop = _stopped(answer.text, chat.stops)
     left = min(chat.max_tokens or model.max_model_len, model.max_model_len - chat.prompt_tokens)
@@ -320,7 +434,7 @@ def _hermes(call: Call) -> str:
 
 def _deltas(choice: _Choice, model: Model, call_ids: str) -> Iterator[tuple[dict[str, Any], int]]:
     """The choice token by token (arguments in twos): the delta and its tokens."""
-    key = model.reasoning if model.reasoning != "inline" else "content"
+    key = model.reasoning if model.reasoning not in ("inline", "prefilled") else "content"
     for name, text in ((key, choice.answer.reasoning), ("content", choice.answer.text)):
         for at in range(0, len(text), speech.TOKEN_CHARS):
             yield {name: text[at : at + speech.TOKEN_CHARS]}, 1

@@ -1,6 +1,6 @@
 """What vLLM's chat endpoint accepts, and its words for what it does not."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import msgspec
@@ -11,6 +11,7 @@ from xrouter.simulators.desk import Refusal
 
 _ROLES: Final = ("system", "user", "assistant", "tool")
 MAX_CHOICES: Final = 128
+DEFAULT_COMPLETION: Final = 16  # tokens, when nobody says how many
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,18 @@ def read(data: dict[str, Any], model: str, *, thinks: bool) -> ChatRequest:
         top_logprobs=(data.get("top_logprobs") or 0) if data.get("logprobs") else None,
         likeness={"model": model, "thinking": thinking, **{key: data[key] for key in keys if key in data}},
     )
+
+
+def read_completion(data: dict[str, Any], model: str) -> ChatRequest:
+    """The same for `/v1/completions`: a prompt instead of messages. Raises `Refusal` 400."""
+    prompt = data.get("prompt")
+    if not isinstance(prompt, str) or not prompt:
+        raise bad_request("('body', 'prompt'): Input should be a valid string")
+    for name in ("tools", "messages", "response_format"):
+        if data.get(name) is not None:
+            raise bad_request(f"('body', '{name}'): Extra inputs are not permitted")
+    found = read({**data, "messages": [{"role": "user", "content": prompt}]}, model, thinks=False)
+    return replace(found, prompt_tokens=speech.tokens(prompt), max_tokens=found.max_tokens or DEFAULT_COMPLETION)
 
 
 def text_of(message: dict[str, Any]) -> str:

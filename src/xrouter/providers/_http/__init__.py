@@ -18,7 +18,7 @@ from xrouter.core.errors import ProviderRateLimited, ProviderTimeout, ProviderUn
 from xrouter.core.secret import Secret
 from xrouter.transport import BrokenOff, CannotConnect, Response, Transport, TransportError
 
-from .failure import in_band, of_response, usual_error
+from .failure import in_band, of_response, own_status, usual_error
 from .framing import Framing, LineTooLong, ServerEvent
 from .ndjson import LineParser
 from .sse import EventParser
@@ -58,7 +58,8 @@ class Exchange:
       are removed from all that the vendor says about that call;
     - `framing`: cuts a stream into events (`EventParser` for server-sent ones, `LineParser` for NDJSON);
     - `error_of`: a decoded body -> the error in it, in one of the usual shapes such as `{"message", "code"}`; None
-      where the body is no error. It is asked about any JSON value and raises nothing.
+      where the body is no error. It is asked about any JSON value and raises nothing;
+    - `status_of`: a decoded error body -> the status that it stands for, where that says more than the answer's own.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class Exchange:
         secrets: tuple[Secret, ...] = (),
         framing: type[Framing] = EventParser,
         error_of: Callable[[Any], Any] = usual_error,
+        status_of: Callable[[Any], int | None] = own_status,
     ) -> None:
         self.provider = provider
         self.transport = transport
@@ -79,6 +81,7 @@ class Exchange:
         self.secrets = secrets
         self.framing = framing
         self.error_of = error_of
+        self.status_of = status_of
 
     def post(self, url: str, *, headers: Mapping[str, str], body: bytes, attempt: Attempt | None = None) -> "Reply":
         """Send, and come back with an answer in the 200s; everything else raises.
@@ -256,7 +259,8 @@ class Reply:
     async def _take_status(self) -> None:
         response = self._response
         if self._attempt is not None:
-            self._attempt.answered(response.status, response.headers.get("x-request-id"))
+            headers = response.headers
+            self._attempt.answered(response.status, headers.get("x-request-id") or headers.get("request-id"))
         if not 200 <= response.status < 300:
             raise await self._failure()
 
@@ -275,6 +279,7 @@ class Reply:
             secrets=self._secrets(),
             overflow_statuses=exchange.overflow_statuses,
             error_of=exchange.error_of,
+            status_of=exchange.status_of,
         )
 
     async def _no_stream(self, kind: str) -> None:

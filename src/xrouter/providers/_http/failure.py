@@ -98,6 +98,11 @@ def usual_error(body: Any) -> Any:
     return None
 
 
+def own_status(_body: Any) -> int | None:
+    """None: the status of an answer says enough."""
+    return None
+
+
 def _is_status(value: object) -> bool:
     return type(value) is int and 400 <= value <= 599
 
@@ -138,18 +143,21 @@ def of_response(
     secrets: tuple[str, ...] = (),
     overflow_statuses: frozenset[int] = frozenset(),
     error_of: Callable[[Any], Any] = usual_error,
+    status_of: Callable[[Any], int | None] = own_status,
 ) -> UpstreamError:
     """The error for an answer that is not a success. `overflow_statuses` mean "context too long" at this
-    vendor, whatever the text says; `secrets` are what its text must not show; `error_of` as in `Exchange`."""
+    vendor, whatever the text says; `secrets` are what its text must not show; `error_of` and `status_of` as in
+    `Exchange`."""
     if 300 <= status < 400:
         return ProviderUnavailable(
             f"{provider} answered {status}: redirect not followed", provider=provider, upstream_status=status
         )
-    reason = _shown(_read_body(headers, body, error_of), secrets)
+    reason, meant = _read_body(headers, body, error_of, status_of)
+    reason = _shown(reason, secrets)
     said = reason.text
     error = _of_status(
         provider,
-        status,
+        meant or status,
         f"{provider} answered {status}: {said}" if said else f"{provider} answered {status}",
         reason,
         overflow=status in overflow_statuses,
@@ -204,12 +212,17 @@ def _refusal_code(status: int, reason: Reason, *, overflow: bool) -> str | None:
     return "model_not_found" if status == 404 and "model" in text else None
 
 
-def _read_body(headers: Mapping[str, str], body: bytes, error_of: Callable[[Any], Any]) -> Reason:
+def _read_body(
+    headers: Mapping[str, str],
+    body: bytes,
+    error_of: Callable[[Any], Any],
+    status_of: Callable[[Any], int | None],
+) -> tuple[Reason, int | None]:
     try:
         said = msgspec.json.decode(body)
     except (ValueError, RecursionError):
         if "html" in headers.get("content-type", "") or body.lstrip()[:1] == b"<":
-            return Reason(text="an HTML page")
-        return Reason(text=body.decode("utf-8", "replace"))
+            return Reason(text="an HTML page"), None
+        return Reason(text=body.decode("utf-8", "replace")), None
     error = error_of(said)
-    return read_reason(said if error is None else error)
+    return read_reason(said if error is None else error), status_of(said)

@@ -12,6 +12,7 @@ from msgspec import Raw
 from xrouter.core.chat import Answer, AnswerMessage, Choice, Fields, ToolCall
 from xrouter.core.errors import ProviderUnavailable, UpstreamError
 
+from .errors import unlisted
 from .finish import BROKEN, finish_reason
 from .json_fields import (
     as_fields,
@@ -36,6 +37,8 @@ def read_answer(provider: str, body: bytes, in_band: Callable[[Any], UpstreamErr
     if (plain := text_answer(body, reading)) is not None:
         return plain
     try:
+        if body.lstrip()[:1] == b"[":  # an error in a list
+            body = msgspec.json.encode(unlisted(msgspec.json.decode(body)))
         top = as_fields(body)
         if not is_null(top.get("error")) or ("choices" not in top and "message" in top):
             raise in_band(msgspec.json.decode(body))
@@ -62,7 +65,9 @@ def _choice(choice: Fields, place: int, reading: Reading) -> Choice:
     index = integer(choice.pop("index")) if "index" in choice else place
     native = text(choice.pop("finish_reason", None)) or None
     logprobs = choice.pop("logprobs", None)
-    message, called_in_text = _message(take_fields(choice, "message"), index, native, reading)
+    said = choice.pop("text", None)  # `/completions`
+    message_fields = take_fields(choice, "message") if said is None else {"content": said}
+    message, called_in_text = _message(message_fields, index, native, reading)
     reason = finish_reason(native) if native else "stop"  # a whole body came, so the answer is whole
     if message.tool_calls and (native is None or (called_in_text and reason == "stop")):
         reason = "tool_calls"

@@ -11,8 +11,8 @@ _SYNONYMS: dict[str, FinishReason] = {
     "safety": "content_filter",
     "sensitive": "content_filter",
 }
-# The upstream gave up in the middle: OpenRouter says `error`, vLLM `abort`.
-BROKEN = frozenset({"error", "abort"})
+# The upstream gave up in the middle: OpenRouter says `error`, vLLM `abort`, DeepSeek that it lacks resources.
+BROKEN = frozenset({"error", "abort", "insufficient_system_resource"})
 
 
 def finish_reason(native: str) -> FinishReason:

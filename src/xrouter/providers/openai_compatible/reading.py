@@ -24,12 +24,15 @@ class Reading:
 def reading(row: Row, upstream: UpstreamRequest, attempt_id: str) -> Reading:
     """The quirks that can show in the answer to `upstream`. The ids of calls follow from the attempt's, so
     they are unique for ever and the same however the stream was cut."""
+    if upstream.path == "completions":  # no template, so no tags of one
+        return Reading(call_ids=f"call_{attempt_id}")
     # With thinking off the template closes the tag itself.
     tags = "inline" if row.think_tags and upstream.thinking is False else row.think_tags
+    switched_off = upstream.thinking is False and row.thinking_switch == "template"
     return Reading(
         call_ids=f"call_{attempt_id}",
         think_tags=tags,
         tool_call_tags=row.tool_call_tags and upstream.offers_tools,
-        may_be_misfiled=upstream.thinking is False or tags == "prefilled",
+        may_be_misfiled=switched_off or tags == "prefilled",
         reasoning_field=row.reasoning_field,
     )

@@ -5,9 +5,13 @@ from typing import Any, NamedTuple
 import msgspec
 from msgspec import Raw
 
-from xrouter.core.chat import ChatRequest, Fields
+from xrouter.core.chat import ChatRequest
+from xrouter.core.errors import Invalid
 
-from .rows import Row
+from .messages import lacks_reasoning, mend_messages
+from .rows import Row, fits
+from .thinking import stop_thinking, switch_thinking
+from .tools import mend_tools
 
 # https://platform.openai.com/docs/api-reference/chat/create, without those that we set ourselves.
 _OPENAI_FIELDS = frozenset(
@@ -20,93 +24,90 @@ _OPENAI_FIELDS = frozenset(
         "verbosity", "web_search_options",
     }
 )  # fmt: skip
+# https://platform.openai.com/docs/api-reference/completions/create, what a chat request can hold of it.
+_COMPLETION_FIELDS = frozenset(
+    {
+        "frequency_penalty", "logit_bias", "max_completion_tokens", "max_tokens", "n", "presence_penalty", "seed",
+        "stop", "temperature", "top_p", "user",
+    }
+)  # fmt: skip
 _OURS = frozenset({"model", "models", "stream", "stream_options"})
+_ABOUT_TOOLS = frozenset({"tools", "tool_choice", "functions", "function_call"})
 _NULL = Raw(b"null")
+_TRUE = Raw(b"true")
 _USAGE_PLEASE = Raw(b'{"include_usage":true}')
 
 _encode = msgspec.json.Encoder().encode
-_as_messages = msgspec.json.Decoder(list[Fields]).decode
-
-
-class _Head(msgspec.Struct):
-    role: str = ""
-
-
-_as_heads = msgspec.json.Decoder(list[_Head]).decode
 
 
 class UpstreamRequest(NamedTuple):
-    """What goes out. `thinking` is False only where the client switched it off; `dropped` names parameters."""
+    """What goes out to `path`. `thinking` is False only where it was switched off; `dropped` names parameters;
+    `stream` says how the server is asked, which may be another way than the client asked us."""
 
     body: bytes
     dropped: tuple[str, ...]
     thinking: bool | None
     offers_tools: bool
+    stream: bool = False
+    path: str = "chat/completions"
 
 
 def upstream_request(request: ChatRequest, model: str, row: Row) -> UpstreamRequest:
-    """The body for one server. Decodes a field only where a quirk of `row` needs it."""
-    fields: dict[str, Any] = {"model": model, "stream": request.stream}
+    """The body for one server. Decodes a field only where a quirk of `row` needs it. Raises `Invalid` for what the
+    server cannot do and what cannot be left out either."""
+    as_text = request.prompt is not None and row.completions
+    stream = request.stream or fits(model, row.stream_only)
+    fields: dict[str, Any] = {"model": model.removeprefix(row.model_prefix), "stream": stream}
+    dropped = _take(request, fields, _COMPLETION_FIELDS if as_text else _OPENAI_FIELDS, row)
+    if as_text:
+        fields["prompt"] = request.prompt
+    if stream and row.stream_usage:
+        fields["stream_options"] = _USAGE_PLEASE
+    if (as_text or row.max_tokens_only) and (cap := fields.pop("max_completion_tokens", _NULL)) != _NULL:
+        fields["max_tokens"] = cap
+    if "top_logprobs" in fields and fields.get("logprobs") != _TRUE:  # refused by most, and means nothing to the rest
+        del fields["top_logprobs"]
+        dropped.append("top_logprobs")
+    thinking = None if as_text else _think(fields, dropped, row)
+    if "messages" in fields:
+        fields["messages"] = mend_messages(fields["messages"], row)
+    if fields.keys() & _ABOUT_TOOLS:
+        mend_tools(fields, row)
+    for name, theirs in row.rename.items():
+        if name in fields:
+            fields[theirs] = fields.pop(name)
+    offers_tools = fields.get("tools", _NULL) != _NULL or fields.get("functions", _NULL) != _NULL
+    path = "completions" if as_text else "chat/completions"
+    return UpstreamRequest(_encode(fields), tuple(dropped), thinking, offers_tools, stream, path)
+
+
+def _take(request: ChatRequest, fields: dict[str, Any], known: frozenset[str], row: Row) -> list[str]:
+    """Move what may pass into `fields`; gives the names of what may not."""
     dropped = []
     for name, raw in request.fields.items():
-        if name in _OURS:
+        if name in _OURS or (name == "messages" and name not in known):
             continue
-        if name in row.drop or not (name in _OPENAI_FIELDS or name in row.extras):
-            if raw != _NULL:
+        if name in row.drop or not (name in known or name in row.extras):
+            if name == "modalities" and raw != _NULL:
+                _check_modalities(raw)  # text alone is what every model does
+            elif raw != _NULL:
                 dropped.append(name)
         else:
             fields[name] = raw
-    if request.stream:
-        fields["stream_options"] = _USAGE_PLEASE
-    if row.max_tokens_only and (cap := fields.pop("max_completion_tokens", _NULL)) != _NULL:
-        fields["max_tokens"] = cap
-    thinking = _switch_thinking(fields) if row.thinking_switch else None
-    if "messages" in fields and (row.system_first or not row.developer_role):
-        fields["messages"] = _mend_messages(fields["messages"], row)
-    offers_tools = fields.get("tools", _NULL) != _NULL or fields.get("functions", _NULL) != _NULL
-    return UpstreamRequest(_encode(fields), tuple(dropped), thinking, offers_tools)
+    return dropped
 
 
-def _switch_thinking(fields: dict[str, Any]) -> bool | None:
-    """`reasoning_effort` becomes the template's switch. True, False, or None where the client said nothing."""
-    effort = msgspec.json.decode(fields.pop("reasoning_effort", _NULL))
-    template = msgspec.json.decode(fields.get("chat_template_kwargs", _NULL))
-    wanted = template.get("enable_thinking") if isinstance(template, dict) else None
-    if wanted is not None:
-        return bool(wanted)
-    if effort is None:
-        return None
-    thinking: bool = effort != "none"
-    fields["chat_template_kwargs"] = {**(template or {}), "enable_thinking": thinking}
+def _check_modalities(raw: Raw) -> None:
+    other = [kind for kind in msgspec.json.decode(raw) if kind != "text"]
+    if other:
+        raise Invalid(f"This model answers with text only, not with {other[0]}.", param="modalities")
+
+
+def _think(fields: dict[str, Any], dropped: list[str], row: Row) -> bool | None:
+    asked = [name for name in ("reasoning_effort", row.thinking_switch) if name in fields]
+    thinking = switch_thinking(fields, row)
+    if row.reasoning_back == "keep" and thinking and "messages" in fields and lacks_reasoning(fields["messages"]):
+        stop_thinking(fields, row)
+        dropped += asked
+        return False
     return thinking
-
-
-def _mend_messages(raw: Raw, row: Row) -> Any:
-    """The conversation as the server's template wants it; the same bytes where it is that already."""
-    roles = [head.role for head in _as_heads(raw)]
-    renamed = not row.developer_role and "developer" in roles
-    system_roles = ("system", "developer") if renamed else ("system",)
-    scattered = row.system_first and any(role in system_roles for role in roles[1:])
-    if not renamed and not scattered:
-        return raw
-    messages = _as_messages(raw)
-    for message, role in zip(messages, roles, strict=True):
-        if role == "developer" and renamed:
-            message["role"] = Raw(b'"system"')
-    if not scattered:
-        return messages
-    systems = [message for message, role in zip(messages, roles, strict=True) if role in system_roles]
-    others = [message for message, role in zip(messages, roles, strict=True) if role not in system_roles]
-    return [{**systems[0], "content": _join(systems)}, *others]
-
-
-def _join(messages: list[Fields]) -> str | list[Any]:
-    """The contents of several messages as one: text where all are text, else a list of parts."""
-    contents = [msgspec.json.decode(message.get("content", _NULL)) for message in messages]
-    contents = [content for content in contents if content]
-    if all(isinstance(content, str) for content in contents):
-        return "\n\n".join(contents)
-    parts: list[Any] = []
-    for content in contents:
-        parts += [{"type": "text", "text": content}] if isinstance(content, str) else content
-    return parts

@@ -12,6 +12,7 @@ from msgspec import Raw
 from xrouter.core.chat import Delta, Event, Fields, Finish, Reasoning, Refusal, Start, ToolDelta
 from xrouter.core.errors import ProviderUnavailable, UpstreamError
 
+from .errors import unlisted
 from .finish import BROKEN, finish_reason
 from .json_fields import (
     as_fields,
@@ -64,6 +65,8 @@ class StreamReader:
             self.done = True
             return []
         try:
+            if data.startswith(b"["):  # an error in a list
+                data = msgspec.json.encode(unlisted(msgspec.json.decode(data)))
             return self._read(as_fields(data))
         except (ValueError, RecursionError) as error:
             raise self._broken(f"sent a broken chunk: {type(error).__name__}") from None
@@ -148,6 +151,8 @@ class _ChoiceReader:
         native = text(finish_raw) if finish_raw is not None else ""
         before = len(events)
         delta = as_fields(delta_raw) if not is_null(delta_raw) else {}  # type: ignore[arg-type]  # not None
+        if delta_raw is None and "text" in choice:  # `/completions`
+            delta = {"content": choice.pop("text")}
         if delta:
             self._read_delta(delta, events)
         if choice and not native and (beside := known(choice)):
@@ -247,7 +252,10 @@ class _ChoiceReader:
                 self._misfiled.settle(events)
         if reason == "stop" and self._called_in_text:
             reason = "tool_calls"
+        report = read_usage(choice.pop("usage", None))  # Moonshot's place for it
         events.append(Finish(reason, self._index, native, checked(choice) or None))
+        if report is not None:
+            events.append(report)
 
     def _attach(self, extra: Fields, logprobs: Raw | None, events: list[Event], before: int) -> None:
         """Unknown fields of the delta, and logprobs, go onto the first event that the delta made."""

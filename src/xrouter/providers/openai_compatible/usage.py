@@ -43,6 +43,24 @@ def read_usage(raw: Raw | None) -> Usage | None:
     )
 
 
+def read_input_usage(raw: Raw) -> Usage | None:
+    """Tokens of a call that makes none: of embeddings and rankings. Some servers know only a total."""
+    found = _decoded(raw)
+    count = token_count(found.get("prompt_tokens", found.get("total_tokens")))
+    return None if count is None else Usage(count, 0)
+
+
+def read_picture_usage(raw: Raw) -> Usage | None:
+    """Tokens of pictures, at vendors that count them."""
+    found = _decoded(raw)
+    counts = token_count(found.get("input_tokens")), token_count(found.get("output_tokens"))
+    return None if counts[0] is None or counts[1] is None else Usage(counts[0], counts[1])
+
+
+def _decoded(raw: Raw) -> dict[str, Any]:
+    return _object(msgspec.json.decode(raw))
+
+
 def token_count(value: object) -> int | None:
     """A count that can be billed, or None."""
     return value if type(value) is int and 0 <= value <= _MOST_TOKENS else None
@@ -58,5 +76,6 @@ def _extra(found: dict[str, Any]) -> Fields | None:
     for name, value in found.items():
         if name in _READ_HERE or (name in _DETAILS and _KNOWN_DETAILS.issuperset(_object(value))):
             continue
-        extra[name] = Raw(msgspec.json.encode(value))
+        # OpenRouter tells its own price in dollars; `cost` is what we charge, in roubles.
+        extra["upstream_cost" if name == "cost" else name] = Raw(msgspec.json.encode(value))
     return extra or None
