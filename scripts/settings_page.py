@@ -2,6 +2,7 @@
 
 import types
 import typing
+from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union
 
@@ -70,10 +71,12 @@ def word(annotation: Any) -> str:
         return " or ".join(dict.fromkeys(word(part) for part in inside if part is not type(None)))
     if origin is Literal:
         return ", ".join(map(str, inside))
-    if origin in (list, tuple):
+    if origin in (list, tuple, frozenset):
         return f"list of {word(inside[0])}"
     if origin is dict:
         return f"{word(inside[0])} → {word(inside[1])}"
+    if isinstance(annotation, type) and issubclass(annotation, Enum):
+        return ", ".join(annotation)
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return f"[{annotation.__name__.removesuffix('Settings').lower()}](#{anchor(annotation)})"
     names = {

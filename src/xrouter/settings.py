@@ -254,6 +254,10 @@ class Config(_Strict):
     providers: dict[Annotated[str, AfterValidator(_provider_name)], ProviderSettings]
     aliases: dict[str, list[str]] = Field(default_factory=dict, description="name -> model ids, tried in order.")
     default_model: str | None = Field(None, description="As XROUTER_DEFAULT_MODEL, which wins.")
+    default_models: dict[Operation, str] = Field(
+        default_factory=dict,
+        description="The same for one kind of work: chat, embeddings, images, rerank. Goes before `default_model`.",
+    )
     simulated: bool = Field(
         False, description="The upstreams are our simulators: `model+fault` asks for that fault. For tests only."
     )
@@ -261,6 +265,13 @@ class Config(_Strict):
     @model_validator(mode="after")
     def _aliases_lead_somewhere(self) -> Self:
         ids = [f"{name}/{model.name}" for name, provider in self.providers.items() for model in provider.models]
+        for operation, wanted in self.default_models.items():
+            if wanted not in ids and wanted not in self.aliases:
+                near = get_close_matches(wanted, [*ids, *self.aliases], 1)
+                raise ValueError(
+                    f"default_models.{operation} names the unknown model {wanted!r}"
+                    + (f"; did you mean {near[0]!r}?" if near else "")
+                )
         for alias, targets in self.aliases.items():
             if alias in ids:
                 raise ValueError(f"alias {alias!r} is a model's own id; an alias needs a name of its own")
