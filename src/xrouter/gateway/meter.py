@@ -21,7 +21,7 @@ def settle(attempt: Attempt) -> None:
             estimated=True,
         )
     if attempt.usage is not None:
-        attempt.cost_micro = cost_micro(attempt.deployment.price, attempt.usage)
+        attempt.cost_micro = cost_micro(attempt.price, attempt.usage)
 
 
 def cost_micro(price: Price | None, usage: Usage) -> int:

@@ -15,13 +15,14 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from xrouter.configuration.prices import catalogue
 from xrouter.core.clock import Clock
 from xrouter.core.deployment import Deployment, Timeouts
 from xrouter.core.money import Price
 from xrouter.core.operation import Operation
 from xrouter.core.ports import ChatProvider
 from xrouter.core.secret import Secret
-from xrouter.settings import ConfigError, ModelSettings, ProviderSettings, TimeoutSettings
+from xrouter.settings import ConfigError, ModelSettings, ProviderSettings, TimeoutSettings, price_over_time
 from xrouter.transport import Transport
 from xrouter.transport.guard import ForbiddenAddress, check_url
 
@@ -156,18 +157,25 @@ def list_deployments(
     one_choice: bool = False,
     one_input: bool = False,
 ) -> tuple[Deployment, ...]:
-    """The deployments of one account. `prices` and `max_concurrency` are the kind's own defaults; what the
-    operator wrote wins. `options` is the struct that the kind reads its own settings with. `serves` says what a model
-    can do by its name; `one_choice` and `one_input` as in `Deployment`."""
+    """The deployments of one account. `prices` and `max_concurrency` are the kind's own defaults; the catalogue
+    (`configuration/prices.toml`) wins over them, and what the operator wrote over both. `options` is the struct that
+    the kind reads its own settings with. `serves` says what a model can do by its name; `one_choice` and `one_input`
+    as in `Deployment`."""
     read_options(name, settings, options)
     limit = max_concurrency if settings.max_concurrency is None else settings.max_concurrency
+    built_in = {**prices, **catalogue(kind)}
     return tuple(
         Deployment(
             id=f"{name}/{model.name}",
             provider=name,
             kind=kind,
             upstream_model=model.name,
-            price=_price(model, prices),
+            price=_price(
+                f"providers.{name}.models.{number}",
+                model,
+                model.serves or serves(model.name),
+                built_in.get(model.name),
+            ),
             timeouts=_timeouts(model.timeouts or settings.timeouts),
             max_concurrency=limit,
             credential=_slot_name(name, kind, settings.api_key),
@@ -175,14 +183,16 @@ def list_deployments(
             one_choice=one_choice,
             one_input=one_input,
         )
-        for model in settings.models
+        for number, model in enumerate(settings.models)
     )
 
 
-def _price(model: ModelSettings, prices: Mapping[str, Price]) -> Price | None:
+def _price(place: str, model: ModelSettings, serves: frozenset[Operation], built_in: Price | None) -> Price | None:
     if model.price is None:
-        return prices.get(model.name)
-    return Price(model.price.input_rub_per_1m, model.price.output_rub_per_1m, model.price.cached_rub_per_1m)
+        return built_in
+    if Operation.CHAT in serves and not all(one.prices_output for one in model.price):
+        raise ConfigError(f"{place}.price: {model.name} chats, so it needs output_rub_per_1m (or output_rub_per_1k)")
+    return price_over_time(model.price)
 
 
 def _timeouts(limits: TimeoutSettings) -> Timeouts:
