@@ -236,13 +236,17 @@ class App:
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, watching.hurry)
         self._tasks.append(asyncio.create_task(watching.run()))
 
-    def take(self, config: Config) -> None:
+    def take(self, config: Config, files: frozenset[Path] = frozenset()) -> None:
         """Serve with the credentials, options and prices of `config` from the next call on; what runs ends as it
-        began, on connections that stay. What cannot be changed so is named in the log. Raises `ConfigError`, and
-        nothing has changed."""
+        began, on connections that stay. `files` have another content now: a provider whose options name one of them
+        reads it again. What cannot be changed so is named in the log. Raises `ConfigError`, and nothing has changed."""
         taken, left = changes.take(self._config, config)
         deployments, speakers = dict(self._deployments), dict(self._speakers)
-        changed = [name for name, provider in taken.providers.items() if provider != self._config.providers[name]]
+        changed = [
+            name
+            for name, provider in taken.providers.items()
+            if provider != self._config.providers[name] or changes.files_of(provider) & files
+        ]
         for name in changed:
             provider = taken.providers[name]
             try:

@@ -59,6 +59,7 @@ def test_a_vendors_variables_are_enough(vendors: Simulators, tmp_path: Path, wor
         body = {"model": "gigachat-pro", "messages": [{"role": "user", "content": "echo: hello"}]}
         status, answer = http("POST", f"{url}/v1/chat/completions", body, KEY)
         assert (status, answer["choices"][0]["message"]["content"]) == (200, "hello")
+        assert "providers.gigachat comes from the environment (GIGACHAT_CREDENTIALS, " in log.read_text()
         assert "it takes YC_FOLDER_ID or YANDEX_FOLDER_ID, too" in log.read_text()
     finally:
         process.send_signal(signal.SIGTERM)

@@ -1,8 +1,9 @@
 """What a running process takes over of a changed configuration."""
 
+from pathlib import Path
 from typing import Any
 
-from xrouter.configuration.changes import take
+from xrouter.configuration.changes import files_of, take
 from xrouter.core.secret import Secret
 from xrouter.settings import Config, parse_config
 
@@ -45,3 +46,8 @@ def test_new_and_lost_providers_take_a_restart() -> None:
     one = parse_config({"providers": {"a": {"base_url": "https://a.example", "models": ["m"]}}}, "x")
     assert take(one, both) == (one, ["providers.b"])
     assert take(both, one) == (both, ["providers.b"])
+
+
+def test_a_file_that_an_option_names_is_known() -> None:
+    found = config(provider={"options": {"token_file": "/run/secrets/token", "folder": "b1g"}})
+    assert files_of(found.providers["a"]) == {Path("/run/secrets/token")}

@@ -27,6 +27,9 @@ def serve(
     if workers is not None:
         settings = settings.model_copy(update={"workers": workers})
     effective = load(settings, vendors=True)
+    for place, source in effective.sources.items():
+        if source.startswith("environment"):
+            typer.echo(f"xrouter: {place} comes from the {source}", err=True)
     for hint in effective.hints:
         typer.echo(f"xrouter: {hint}", err=True)
     if not asyncio.run(_has_keys(settings)):

@@ -1,8 +1,10 @@
 """Which changes of the configuration a running process can take over. Pure."""
 
+from pathlib import Path
+
 from pydantic import BaseModel
 
-from xrouter.settings import Config, ProviderSettings
+from xrouter.settings import FILE_ENDING, Config, ProviderSettings
 
 TAKEN = ("api_key", "scope", "options", "models")
 """Settings of a provider that belong to no connection and to no other provider; `models` as long as their names and
@@ -18,6 +20,13 @@ def take(old: Config, new: Config) -> tuple[Config, list[str]]:
         taken[name], places = _provider(old.providers[name], new.providers[name])
         left += [f"providers.{name}.{place}" for place in places]
     return old.model_copy(update={"providers": taken}), left
+
+
+def files_of(provider: ProviderSettings) -> frozenset[Path]:
+    """The files that its options name: the kind reads them when it connects."""
+    return frozenset(
+        Path(value) for name, value in provider.options.items() if name.endswith(FILE_ENDING) and isinstance(value, str)
+    )
 
 
 def _provider(old: ProviderSettings, new: ProviderSettings) -> tuple[ProviderSettings, list[str]]:

@@ -11,19 +11,19 @@ from xrouter.settings import Config, ConfigError
 
 _log = structlog.get_logger()
 
+Take = Callable[[Config, frozenset[Path]], None]
 Stamps = tuple[tuple[int, int, int] | None, ...]
 
 
 class Watching:
-    """Loads the configuration again when a file of it has another stamp, and hands it to `take`.
+    """Loads the configuration again when a file of it has another stamp, and hands it to `take` with the files that
+    have changed.
 
     `load` and `take` raise `ConfigError` for one that cannot be used: then the old one stays, and the log says why,
     once for each change. Looks every `every_s` seconds, in a thread: the files may be on a slow disk.
     """
 
-    def __init__(
-        self, first: Effective, load: Callable[[], Effective], take: Callable[[Config], None], every_s: float
-    ) -> None:
+    def __init__(self, first: Effective, load: Callable[[], Effective], take: Take, every_s: float) -> None:
         self._load = load
         self._take = take
         self._every_s = every_s
@@ -41,8 +41,10 @@ class Watching:
             asked = await self._asked()
             found = await asyncio.to_thread(stamps, self._files)
             if asked or found != self._seen:
+                pairs = zip(self._files, found, self._seen, strict=True)
+                changed = frozenset(path for path, now, before in pairs if asked or now != before)
                 self._seen = found
-                await self._reload()
+                await self._reload(changed)
 
     async def _asked(self) -> bool:
         try:
@@ -53,10 +55,10 @@ class Watching:
         self._wanted.clear()
         return True
 
-    async def _reload(self) -> None:
+    async def _reload(self, changed: frozenset[Path]) -> None:
         try:
             found = await asyncio.to_thread(self._load)
-            self._take(found.config)
+            self._take(found.config, changed)
         except ConfigError as error:
             _log.error("the configuration cannot be used; the old one stays", reason=str(error))
             return
