@@ -191,6 +191,7 @@ class Gateway:
             "XROUTER_BOOTSTRAP_KEY": self.key,
             "XROUTER_WORKERS": str(self.workers),
             "XROUTER_DRAIN_DELAY_S": "0.1",
+            "XROUTER_VENDOR_ENVIRONMENT": "false",
             **self.environment,
         }
         with self.log.open("ab") as log:

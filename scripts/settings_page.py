@@ -2,6 +2,7 @@
 
 import types
 import typing
+from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union
 
@@ -9,6 +10,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from xrouter.configuration import schema
 from xrouter.settings import (
     Config,
     ModelSettings,
@@ -20,6 +22,7 @@ from xrouter.settings import (
 )
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "settings.md"
+SCHEMA = PAGE.with_name("xrouter.schema.json")
 FILE_MODELS = (Config, ProviderSettings, ModelSettings, PriceSettings, TimeoutSettings)
 
 HEAD = """\
@@ -29,7 +32,11 @@ Generated from `src/xrouter/settings.py` by `make docs`; edit that file, not thi
 
 Settings of the process come from the environment. Providers, models, prices and aliases come from one file,
 `xrouter.yaml`, that `XROUTER_CONFIG` names. A key that does not exist is an error with a suggestion. In the file
-`${NAME}` stands for an environment variable, so that credentials need not be written down.
+`${NAME}` stands for an environment variable, so that credentials need not be written down; a secret may also stand in
+a file of its own: `api_key_file: PATH` for `api_key`, `XROUTER_PEPPER_FILE` for `XROUTER_PEPPER`, `NAME_FILE` for
+`${NAME}`. [xrouter.schema.json](xrouter.schema.json) is the file's JSON Schema: with
+`# yaml-language-server: $schema=<path of the schema>` in its first line, editors complete and check it.
+`xrouter config check` finds everything that is wrong, and `xrouter config explain` says what is in force.
 
 ## Environment
 """
@@ -57,7 +64,26 @@ aliases:
   smart: [gigachat/GigaChat-2-Max, tbank/t-pro-it-2.1]
 ```
 
-A model's public id is `provider/name`. An alias is a list of ids that are tried in order.
+A model's public id is `provider/name`. An alias is a list of ids that are tried in order. Names under which people
+know these models (`gigachat-pro`, `yandexgpt:latest`, `yandexgpt-lite:rc`, `mts-ai`) are aliases by themselves, as long
+as their target is served and the file does not give the name to another one.
+
+Prices are in roubles. What vendors publish is built in (`configuration/prices.toml`); the file goes before it. A price
+that changes is a list, an attempt costs what is in force when it starts, and a model without a price says `unpriced`
+wherever prices are shown:
+
+```yaml
+providers:
+  mts:
+    base_url: https://gpt.mwsapis.ru/projects/example/openai/v1
+    api_key: ${MWS_API_KEY}
+    models:
+      - name: qwen3-32b
+        price:
+          - {input_rub_per_1k: 0.1, output_rub_per_1k: 0.3, vat: excluded, valid_to: 2026-12-31}
+          - {input_rub_per_1k: 0.12, output_rub_per_1k: 0.35, vat: excluded, valid_from: 2027-01-01}
+      - {name: bge-m3, serves: [embeddings], price: unpriced}
+```
 """
 
 
@@ -70,10 +96,12 @@ def word(annotation: Any) -> str:
         return " or ".join(dict.fromkeys(word(part) for part in inside if part is not type(None)))
     if origin is Literal:
         return ", ".join(map(str, inside))
-    if origin in (list, tuple):
+    if origin in (list, tuple, frozenset):
         return f"list of {word(inside[0])}"
     if origin is dict:
         return f"{word(inside[0])} → {word(inside[1])}"
+    if isinstance(annotation, type) and issubclass(annotation, Enum):
+        return ", ".join(annotation)
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return f"[{annotation.__name__.removesuffix('Settings').lower()}](#{anchor(annotation)})"
     names = {
@@ -142,3 +170,4 @@ def page() -> str:
 
 if __name__ == "__main__":
     PAGE.write_text(page(), encoding="utf-8")
+    SCHEMA.write_text(schema.text(), encoding="utf-8")

@@ -12,7 +12,20 @@ from hypothesis import HealthCheck, settings
 settings.register_profile("xrouter", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("xrouter")
 
-_FOREIGN = ("XROUTER_", "GIGACHAT_", "OPENAI_", "ANTHROPIC_", "YC_")
+_FOREIGN = (
+    "XROUTER_",
+    "GIGACHAT_",
+    "OPENAI_",
+    "ANTHROPIC_",
+    "YANDEX_",
+    "YC_",
+    "MWS_",
+    "MISTRAL_",
+    "DEEPSEEK_",
+    "DASHSCOPE_",
+    "GEMINI_",
+    "OPENROUTER_",
+)
 for _name in list(os.environ):  # noqa: TID251 - what a developer's shell holds must not reach a test
     if _name.startswith(_FOREIGN) and not _name.startswith("XROUTER_TEST_"):
         del os.environ[_name]  # noqa: TID251 - the same

@@ -5,9 +5,10 @@ ends here.
 """
 
 import asyncio
+import signal
 from collections.abc import AsyncIterator, Mapping, MutableMapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,9 @@ import structlog
 
 from xrouter import providers
 from xrouter.admin import health, routes
+from xrouter.configuration import changes
+from xrouter.configuration.effective import Effective, load
+from xrouter.configuration.watching import Watching
 from xrouter.core.call import Caller, Scope
 from xrouter.core.clock import SystemClock
 from xrouter.core.deployment import Deployment
@@ -45,6 +49,7 @@ from xrouter.telemetry.access import AccessLog
 from xrouter.telemetry.logs import Logs
 from xrouter.telemetry.metrics import Metrics
 from xrouter.telemetry.observer import Observer
+from xrouter.telemetry.redaction import Redaction, secrets_in
 from xrouter.telemetry.shared_dir import shared_dir
 from xrouter.transport import Transport
 from xrouter.transport.client import open_transport
@@ -100,11 +105,44 @@ def _journals(settings: Settings) -> Path:
     return settings.data_dir / "journal"
 
 
-async def open_app(settings: Settings, config: Config, logs: Logs, *, owner: bool) -> "App":
-    """A worker, ready to serve. `owner` as in `open_books`; only the owner flushes."""
+async def open_app(
+    settings: Settings, config: Config, logs: Logs, *, owner: bool, reload_from: Effective | None = None
+) -> "App":
+    """A worker, ready to serve. `owner` as in `open_books`; only the owner flushes. With `reload_from`, which gave
+    `config`, credentials are taken over while it serves."""
     app = App(settings, config, await open_books(settings, owner=owner), logs, flush=owner)
     await app.start()
+    if reload_from is not None:
+        app.watch(reload_from)
     return app
+
+
+async def check(settings: Settings, config: Config) -> tuple[list[Deployment], list[str]]:
+    """Everything that the start would find wrong behind a file that reads well, all of it; and the deployments of the
+    providers that are right. Reaches out to nobody."""
+    found: list[Deployment] = []
+    problems: list[str] = []
+    for name, provider in config.providers.items():
+        try:
+            kind = providers.load(provider.kind)
+            transport = transport_for(name, provider, settings.max_in_flight)
+        except ValueError as error:
+            problems.append(f"providers.{name}: {error}")
+            continue
+        try:
+            deployments = kind.deployments(name, provider)
+            kind.connect(name, provider, transport, SystemClock())
+            found += deployments
+        except ConfigError as error:
+            problems.append(str(error))
+        finally:
+            await transport.close()
+    if not problems:
+        try:
+            _build_catalog(settings, config, found)
+        except ConfigError as error:
+            problems.append(str(error))
+    return found, problems
 
 
 class App:
@@ -115,19 +153,25 @@ class App:
         self._books = books
         self._flush = flush
         self._draining = False
+        self._settings = settings
+        self._config = config
+        self._logs = logs
         self._trusted_proxies = settings.trusted_proxies
         self._tasks: list[asyncio.Task[None]] = []
-        self._transports: list[Transport] = []
-        self._speakers: dict[str, ChatProvider] = {}
+        self._transports: dict[str, Transport] = {}
+        self._replaced: list[Closing] = []  # providers whose credentials have changed, with work beside their calls
         self._journal = FileJournal(_journals(settings), clock)
         self._slots = HostSlots(settings.data_dir / "slots")
-        deployments, speakers = self._connect(settings, config)
-        served = _catalog(settings, config, deployments)
+        self._deployments, self._speakers = self._connect(settings, config)
+        self._served: dict[str, tuple[Deployment, ...]] = {}
+        served = self._catalog(config, self._deployments)
+        self._served.update(served.served)
+        served = replace(served, served=self._served)
         self._metrics = Metrics(shared_dir(), models=served.served)
         logs.sink.on_dropped = self._metrics.log_lines_dropped
         self._gateway = Gateway(
             catalog=served,
-            providers=speakers,
+            providers=self._speakers,
             keys=books.keys,
             journal=self._journal,
             slots=self._slots,
@@ -183,25 +227,69 @@ class App:
             await self._books.flusher.flush_all()
             self._books.flusher.close()
         self._slots.close()
-        await asyncio.gather(*(one.close() for one in self._speakers.values() if isinstance(one, Closing)))
-        for transport in self._transports:
+        speakers = (*self._speakers.values(), *self._replaced)
+        await asyncio.gather(*(one.close() for one in speakers if isinstance(one, Closing)))
+        for transport in self._transports.values():
             await transport.close()
         await self._books.database.close()
 
-    def _connect(self, settings: Settings, config: Config) -> tuple[list[Deployment], dict[str, ChatProvider]]:
-        deployments: list[Deployment] = []
+    def watch(self, effective: Effective) -> None:
+        """Take over changed credentials from now on: at SIGHUP, and when a file of the configuration changes."""
+        settings = self._settings
+        watching = Watching(effective, lambda: load(settings, vendors=True), self.take, settings.reload_s)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, watching.hurry)
+        self._tasks.append(asyncio.create_task(watching.run()))
+
+    def take(self, config: Config, files: frozenset[Path] = frozenset()) -> None:
+        """Serve with the credentials, options and prices of `config` from the next call on; what runs ends as it
+        began, on connections that stay. `files` have another content now: a provider whose options name one of them
+        reads it again. What cannot be changed so is named in the log. Raises `ConfigError`, and nothing has changed."""
+        taken, left = changes.take(self._config, config)
+        deployments, speakers = dict(self._deployments), dict(self._speakers)
+        changed = [
+            name
+            for name, provider in taken.providers.items()
+            if provider != self._config.providers[name] or changes.files_of(provider) & files
+        ]
+        for name in changed:
+            provider = taken.providers[name]
+            try:
+                kind = providers.load(provider.kind)
+                deployments[name] = kind.deployments(name, provider)
+                speakers[name] = kind.connect(name, provider, self._transports[name], SystemClock())
+            except ValueError as error:
+                raise ConfigError(f"providers.{name}: {error}") from error
+        served = self._catalog(taken, deployments).served
+        known = (*secrets_in(self._settings), *secrets_in(self._config), *secrets_in(taken))
+        self._logs.redaction = Redaction(known)
+        self._deployments = deployments
+        self._replaced += [old for name in changed if isinstance(old := self._speakers[name], Closing)]
+        self._speakers.update(speakers)
+        self._served.update(served)
+        self._config = taken
+        if changed:
+            _log.info("took over new credentials, options or prices", providers=changed)
+        if left:
+            _log.warning("some changes of the configuration take a restart", changes=left)
+
+    def _connect(
+        self, settings: Settings, config: Config
+    ) -> tuple[dict[str, tuple[Deployment, ...]], dict[str, ChatProvider]]:
+        deployments: dict[str, tuple[Deployment, ...]] = {}
         speakers: dict[str, ChatProvider] = {}
         for name, provider in config.providers.items():
             try:
                 kind = providers.load(provider.kind)
-                transport = _transport(name, provider, settings.max_in_flight)
+                transport = transport_for(name, provider, settings.max_in_flight)
             except ValueError as error:
                 raise ConfigError(f"providers.{name}: {error}") from error
-            self._transports.append(transport)
-            deployments += kind.deployments(name, provider)
+            self._transports[name] = transport
+            deployments[name] = kind.deployments(name, provider)
             speakers[name] = kind.connect(name, provider, transport, SystemClock())
-        self._speakers = speakers
         return deployments, speakers
+
+    def _catalog(self, config: Config, deployments: Mapping[str, tuple[Deployment, ...]]) -> Catalog:
+        return _build_catalog(self._settings, config, [one for found in deployments.values() for one in found])
 
     async def _authenticate(self, headers: Mapping[str, str]) -> Caller:
         found = credential(headers.get("authorization"), headers.get("x-api-key"), headers.get("api-key"))
@@ -246,12 +334,13 @@ class App:
                 self._metrics.flusher_stands(self._books.flusher)
 
 
-def _catalog(settings: Settings, config: Config, deployments: list[Deployment]) -> Catalog:
+def _build_catalog(settings: Settings, config: Config, deployments: list[Deployment]) -> Catalog:
     try:
         return catalog.build(
             deployments,
             config.aliases,
             settings.default_model or config.default_model,
+            default_models=config.default_models,
             simulated=config.simulated,
             fault_hint=faults.hint,
         )
@@ -269,7 +358,8 @@ def _limits(settings: Settings) -> Limits:
     )
 
 
-def _transport(name: str, provider: ProviderSettings, max_connections: int) -> Transport:
+def transport_for(name: str, provider: ProviderSettings, max_connections: int) -> Transport:
+    """The client of one provider. Raises ValueError for a bundle or a proxy that cannot be used."""
     return open_transport(
         provider=name,
         connect_timeout_s=provider.timeouts.connect_s,

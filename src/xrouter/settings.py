@@ -1,16 +1,21 @@
 """Every setting, typed, with its reason. The only reader of the environment and of configuration files.
 
 `Settings` come from environment variables named `XROUTER_*`. `Config` is the operator's `xrouter.yaml`:
-providers, their models and prices, aliases. `${NAME}` in the file stands for an environment variable.
+providers, their models and prices, aliases. `${NAME}` in the file stands for an environment variable. Every secret
+may stand in a file of its own: `api_key_file: PATH` for `api_key`, `XROUTER_PEPPER_FILE`, `NAME_FILE` for `${NAME}`.
 """
 
 import os
 import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import date, timedelta
 from decimal import Decimal
 from difflib import get_close_matches
 from ipaddress import IPv4Network, IPv6Network
+from math import inf
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 from urllib.parse import urlsplit
 
 import yaml
@@ -21,6 +26,7 @@ from pydantic import (
     ConfigDict,
     Field,
     GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
     ValidationError,
     model_validator,
 )
@@ -28,6 +34,7 @@ from pydantic_core import CoreSchema, core_schema
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from xrouter.core.deployment import Timeouts
+from xrouter.core.money import VAT_PERCENT, Price, in_order, moscow_midnight
 from xrouter.core.operation import Operation
 from xrouter.core.secret import Secret
 
@@ -54,6 +61,10 @@ class SecretText(Secret):
         return core_schema.no_info_plain_validator_function(
             cls._read, serialization=core_schema.plain_serializer_function_ser_schema(str)
         )
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {"type": "string"}
 
 
 def _commas(value: object) -> object:
@@ -128,6 +139,13 @@ class Settings(BaseSettings):
     drain_max_s: float = Field(
         60.0, ge=0, description="After that: how long running calls may finish before they get an error."
     )
+    vendor_environment: bool = Field(
+        True,
+        description="`xrouter serve` adds a provider for each vendor whose own variables it finds (docs/cli.md).",
+    )
+    reload_s: float = Field(
+        5.0, gt=0, description="How often `xrouter serve` looks whether its file or a file with a secret has changed."
+    )
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"],
         BeforeValidator(lambda value: value.lower() if isinstance(value, str) else value),
@@ -139,8 +157,60 @@ class Settings(BaseSettings):
         return self.database_url or SecretText(f"sqlite+aiosqlite:///{self.data_dir.absolute() / 'xrouter.db'}")
 
 
+FILE_ENDING = "_file"
+"""`api_key_file` names the file that holds `api_key`."""
+
+_MOST_SECRET_BYTES = 64 * 1024
+
+
+def secret_fields(model: type[BaseModel]) -> tuple[str, ...]:
+    """The fields that hold a secret: each of them may stand in a file of its own."""
+    return tuple(
+        name
+        for name, known in model.model_fields.items()
+        if SecretText in (known.annotation, *get_args(known.annotation))
+    )
+
+
+def read_secret_file(path: Path) -> str:
+    """The secret in a file, without the line end that editors add. Raises ValueError in words."""
+    try:
+        with path.open("rb") as file:
+            text = file.read(_MOST_SECRET_BYTES + 1).decode().strip()
+    except OSError as error:
+        raise ValueError(f"the file {path} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ValueError(f"the file {path} is not UTF-8 text") from None
+    if not text:
+        raise ValueError(f"the file {path} is empty")
+    if len(text) > _MOST_SECRET_BYTES:
+        raise ValueError(f"the file {path} is too large for a secret")
+    return text
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _secrets_from_files(cls, data: Any) -> Any:
+        """`api_key_file: PATH` becomes `api_key` with what stands in the file."""
+        if not isinstance(data, dict):
+            return data
+        found = dict(data)
+        for name in secret_fields(cls):
+            path = found.pop(name + FILE_ENDING, None)
+            if path is None:
+                continue
+            if name in found:
+                raise ValueError(f"{name} and {name}{FILE_ENDING} are given; keep one of them")
+            if not isinstance(path, str | Path):
+                raise ValueError(f"{name}{FILE_ENDING} must be a path")  # noqa: TRY004 - pydantic collects ValueError
+            try:
+                found[name] = read_secret_file(Path(path))
+            except ValueError as error:
+                raise ValueError(f"{name}{FILE_ENDING}: {error}") from None
+        return found
 
 
 _USUAL = Timeouts()
@@ -156,12 +226,105 @@ class TimeoutSettings(_Strict):
     total_stream_s: float = Field(_USUAL.total_stream_s, gt=0)
 
 
-class PriceSettings(_Strict):
-    """Roubles per million tokens, VAT included."""
+_Rub = Annotated[Decimal, Field(ge=0, le=10**9, decimal_places=12)]
+UNPRICED = "unpriced"
+_COLUMNS = ("input", "output", "cached", "tool", "batch_input", "batch_output")
 
-    input_rub_per_1m: Decimal = Field(ge=0)
-    output_rub_per_1m: Decimal = Field(ge=0)
-    cached_rub_per_1m: Decimal | None = Field(None, ge=0)
+
+class PriceSettings(_Strict):
+    """What a model costs, in roubles. Each column is given for a million or for a thousand tokens. A model whose
+    price changes has a list of them."""
+
+    input_rub_per_1m: _Rub | None = Field(None, description="Prompt.")
+    input_rub_per_1k: _Rub | None = None
+    output_rub_per_1m: _Rub | None = Field(None, description="Answer. Needed for chat.")
+    output_rub_per_1k: _Rub | None = None
+    cached_rub_per_1m: _Rub | None = Field(None, description="Part of the prompt that the vendor had. Unset: as input.")
+    cached_rub_per_1k: _Rub | None = None
+    tool_rub_per_1m: _Rub | None = Field(None, description="Part of the prompt that tools take. Unset: as input.")
+    tool_rub_per_1k: _Rub | None = None
+    batch_input_rub_per_1m: _Rub | None = Field(None, description="Prompt in a batch. Unset: as input.")
+    batch_input_rub_per_1k: _Rub | None = None
+    batch_output_rub_per_1m: _Rub | None = Field(None, description="Answer in a batch. Unset: as output.")
+    batch_output_rub_per_1k: _Rub | None = None
+    image_rub: _Rub | None = Field(None, description="One picture.")
+    currency: Literal["RUB"] = "RUB"
+    vat: Literal["included", "excluded"] = Field("included", description="Whether the figures hold the tax.")
+    vat_percent: Annotated[Decimal, Field(ge=0, lt=100, decimal_places=4)] = Field(
+        VAT_PERCENT, description="Its rate. What we count and show always includes it."
+    )
+    valid_from: date | None = Field(None, description="First day in force (Moscow). Unset: since ever.")
+    valid_to: date | None = Field(None, description="Last day in force (Moscow). Unset: until further notice.")
+
+    @model_validator(mode="after")
+    def _is_a_price(self) -> Self:
+        for column in _COLUMNS:
+            if self._given(column, "1m") is not None and self._given(column, "1k") is not None:
+                raise ValueError(f"{column} is given per 1k and per 1m; keep one of them")
+        if self._rub("input") is None and self.image_rub is None:
+            raise ValueError("needs input_rub_per_1m (or input_rub_per_1k) or image_rub; for none write `unpriced`")
+        if self.valid_from and self.valid_to and self.valid_to < self.valid_from:
+            raise ValueError("valid_to is before valid_from")
+        return self
+
+    def _given(self, column: str, unit: str) -> Decimal | None:
+        found: Decimal | None = getattr(self, f"{column}_rub_per_{unit}")
+        return found
+
+    def _rub(self, column: str) -> Decimal | None:
+        """One column per million tokens, VAT included."""
+        per_1k = self._given(column, "1k")
+        return self._with_tax(self._given(column, "1m") if per_1k is None else per_1k * 1000)
+
+    def _with_tax(self, rub: Decimal | None) -> Decimal | None:
+        if rub is None or self.vat == "included":
+            return rub
+        return rub * (100 + self.vat_percent) / 100
+
+    @property
+    def prices_output(self) -> bool:
+        """Whether it says what an answer costs."""
+        return self._rub("output") is not None
+
+    def price(self) -> Price:
+        """The same as the word of the core."""
+        return Price(
+            self._rub("input") or Decimal(0),
+            self._rub("output") or Decimal(0),
+            self._rub("cached"),
+            self._rub("tool"),
+            self._rub("batch_input"),
+            self._rub("batch_output"),
+            self._with_tax(self.image_rub),
+            vat_percent=self.vat_percent,
+            valid_from=-inf if self.valid_from is None else moscow_midnight(self.valid_from),
+            valid_to=inf if self.valid_to is None else moscow_midnight(self.valid_to + timedelta(days=1)),
+        )
+
+
+def price_over_time(given: list[PriceSettings]) -> Price | None:
+    """The prices of one model as one, the later ones behind the first; None for an empty list, which is `unpriced`.
+    Raises ValueError for two that hold at once."""
+    return in_order(one.price() for one in given)
+
+
+def _as_list(value: object) -> object:
+    """One price as a list of one; `unpriced` as an empty list."""
+    if value == UNPRICED:
+        return []
+    if isinstance(value, str):
+        raise ValueError(f"must be a price, a list of prices with their dates, or `{UNPRICED}`")  # noqa: TRY004
+    if value == []:
+        raise ValueError(f"is empty; for no price write `{UNPRICED}`")
+    return [value] if isinstance(value, dict) else value
+
+
+def _one_at_a_time(value: list[PriceSettings]) -> list[PriceSettings]:
+    price_over_time(value)
+    return value
+
+
+_Prices = Annotated[list[PriceSettings], BeforeValidator(_as_list), AfterValidator(_one_at_a_time)]
 
 
 class ModelSettings(_Strict):
@@ -171,7 +334,11 @@ class ModelSettings(_Strict):
     serves: frozenset[Operation] | None = Field(
         None, description="chat, embeddings, images, rerank. Unset: what the kind knows of the name, else chat."
     )
-    price: PriceSettings | None = None
+    price: _Prices | None = Field(
+        None,
+        description="One price, a list of prices with their dates, or `unpriced`. Unset: the built-in one, "
+        "and unpriced where there is none.",
+    )
     timeouts: TimeoutSettings | None = None
     options: dict[str, Any] = Field(
         default_factory=dict, repr=False, description="What this kind lets one model have for itself."
@@ -273,6 +440,10 @@ class Config(_Strict):
     providers: dict[Annotated[str, AfterValidator(_provider_name)], ProviderSettings]
     aliases: dict[str, list[str]] = Field(default_factory=dict, description="name -> model ids, tried in order.")
     default_model: str | None = Field(None, description="As XROUTER_DEFAULT_MODEL, which wins.")
+    default_models: dict[Operation, str] = Field(
+        default_factory=dict,
+        description="The same for one kind of work: chat, embeddings, images, rerank. Goes before `default_model`.",
+    )
     simulated: bool = Field(
         False, description="The upstreams are our simulators: `model+fault` asks for that fault. For tests only."
     )
@@ -280,6 +451,13 @@ class Config(_Strict):
     @model_validator(mode="after")
     def _aliases_lead_somewhere(self) -> Self:
         ids = [f"{name}/{model.name}" for name, provider in self.providers.items() for model in provider.models]
+        for operation, wanted in self.default_models.items():
+            if wanted not in ids and wanted not in self.aliases:
+                near = get_close_matches(wanted, [*ids, *self.aliases], 1)
+                raise ValueError(
+                    f"default_models.{operation} names the unknown model {wanted!r}"
+                    + (f"; did you mean {near[0]!r}?" if near else "")
+                )
         for alias, targets in self.aliases.items():
             if alias in ids:
                 raise ValueError(f"alias {alias!r} is a model's own id; an alias needs a name of its own")
@@ -297,16 +475,56 @@ class Config(_Strict):
 
 def load_settings() -> Settings:
     """Settings from the environment. Raises `ConfigError` in plain words."""
+    prefix = str(Settings.model_config["env_prefix"])
+    problems: list[str] = []
+    found: dict[str, Any] = {}
+    for name in secret_fields(Settings):
+        variable = f"{prefix}{name.upper()}"
+        try:
+            text = _from_file(variable)
+        except ValueError as error:
+            problems.append(f"environment: {error}")
+            continue
+        if text is not None:
+            found[name] = text
     try:
-        return Settings()
+        settings = Settings(**found)
     except ValidationError as error:
-        raise ConfigError(_explain("environment", error, prefix="XROUTER_")) from None
+        problems.append(_explain("environment", error, prefix=prefix))
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return settings
+
+
+def environment(name: str) -> str | None:
+    """A variable of the environment, or what stands in the file that `<name>_FILE` names. Raises ValueError."""
+    text = _from_file(name)
+    return os.environ.get(name) if text is None else text  # noqa: TID251 - this file is the reader
+
+
+def _from_file(name: str) -> str | None:
+    path = os.environ.get(f"{name}_FILE")  # noqa: TID251 - this file is the reader
+    if not path:
+        return None
+    if os.environ.get(name):  # noqa: TID251 - the same
+        raise ValueError(f"{name} and {name}_FILE are set; keep one of them")
+    try:
+        return read_secret_file(Path(path))
+    except ValueError as error:
+        raise ValueError(f"{name}_FILE: {error}") from None
+
+
+def secret_path(name: str) -> Path | None:
+    """The file that `<name>_FILE` names."""
+    path = os.environ.get(f"{name}_FILE")  # noqa: TID251 - this file is the reader
+    return Path(path) if path else None
 
 
 def unknown_variables() -> list[str]:
     """What in the environment looks like a setting of ours and is none, in words: a typing error stays silent
     otherwise. Not an error, because other tools may use the prefix."""
     known = {f"XROUTER_{name.upper()}" for name in Settings.model_fields}
+    known |= {f"XROUTER_{name.upper()}_FILE" for name in secret_fields(Settings)}
     found = sorted(name for name in os.environ if name.startswith("XROUTER_"))  # noqa: TID251 - the reader
     return [
         f"{name} is no setting and is ignored" + (f"; did you mean {near[0]}?" if near else "")
@@ -327,8 +545,41 @@ class _UniqueKeys(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+Place = tuple[int | str, ...]
+"""Where something stands in the file: `("providers", "gigachat", "models", 0)`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """Configuration that is read and filled in, but not yet checked.
+
+    `source` stands in messages, with the line where `lines` knows it; `files` are those whose change may change it;
+    `problems` were found while it was filled in, each in one line.
+    """
+
+    data: object
+    source: str
+    files: tuple[Path, ...] = ()
+    lines: Mapping[Place, int] = field(default_factory=dict)
+    problems: tuple[str, ...] = ()
+
+    def at(self, place: Place) -> str:
+        """`xrouter.yaml:12: providers.gigachat`, or as much of it as is known."""
+        words = ".".join(str(part) for part in place)
+        for end in range(len(place), 0, -1):
+            line = self.lines.get(place[:end])
+            if line is not None:
+                return f"{self.source}:{line}: {words}"
+        return f"{self.source}: {words}" if words else self.source
+
+
 def load_config(path: Path) -> Config:
-    """The operator's file with `${NAME}` filled in. Raises `ConfigError` in plain words."""
+    """The operator's file. Raises `ConfigError` in plain words, with everything that is wrong with it."""
+    return check_draft(read_draft(path))
+
+
+def read_draft(path: Path) -> Draft:
+    """The operator's file with `${NAME}` filled in. Raises `ConfigError` where it cannot be read at all."""
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
@@ -337,61 +588,131 @@ def load_config(path: Path) -> Config:
         raise ConfigError(f"{path}: is not UTF-8 text") from None
     try:
         data = yaml.load(text, _UniqueKeys)  # _UniqueKeys is a SafeLoader  # noqa: S506  # nosec B506
-    except yaml.YAMLError as error:
+        root = yaml.compose(text, yaml.SafeLoader)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: is not YAML: {error}") from None
     if not isinstance(data, dict):
         raise ConfigError(f"{path}: must be a mapping with the key 'providers'; docs/settings.md shows one")
-    return parse_config(_fill(data, str(path)), str(path))
+    filling = _Filling(str(path), dict(_lines(root, ())))
+    filled = filling.fill(data, ())
+    assert isinstance(filled, dict)
+    return Draft(filled, str(path), (path, *filling.files), filling.lines, tuple(filling.problems))
 
 
 def parse_config(data: object, source: str) -> Config:
     """Checked configuration from plain data. `source` stands in error messages."""
+    return check_draft(Draft(data, source))
+
+
+def check_draft(draft: Draft) -> Config:
+    """The configuration. Raises `ConfigError` with everything that is wrong, one problem in each line."""
+    problems = list(draft.problems)
     try:
-        return Config.model_validate(data)
+        config = Config.model_validate(draft.data)
     except ValidationError as error:
-        raise ConfigError(_explain(source, error)) from None
+        problems += _problems(draft, error)
+    if problems:
+        raise ConfigError("\n".join(dict.fromkeys(problems)))
+    return config
 
 
+def _lines(node: yaml.Node | None, place: Place) -> Iterator[tuple[Place, int]]:
+    """place -> line, from 1."""
+    if node is None or len(place) > _DEEPEST:
+        return
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                yield (*place, key.value), key.start_mark.line + 1
+                yield from _lines(value, (*place, key.value))
+    elif isinstance(node, yaml.SequenceNode):
+        for number, item in enumerate(node.value):
+            yield (*place, number), item.start_mark.line + 1
+            yield from _lines(item, (*place, number))
+
+
+_DEEPEST = 12
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _ALMOST = re.compile(r"\$\{|^\$[A-Za-z_][A-Za-z0-9_]*$")  # unclosed, or the shell's form: never a credential
 
 
-def _fill(data: object, source: str) -> object:
-    if isinstance(data, dict):
-        return {key: _fill(value, source) for key, value in data.items()}
-    if isinstance(data, list):
-        return [_fill(value, source) for value in data]
-    if isinstance(data, str):
-        if _ALMOST.search(_VARIABLE.sub("", data)):
-            raise ConfigError(f"{source}: write ${{NAME}} for the environment variable NAME, not {data[:40]!r}")
-        return _VARIABLE.sub(lambda found: _variable(found[1], source), data)
-    return data
+class _Filling:
+    """Fills in `${NAME}`; collects what goes wrong, and the files that secrets come from."""
+
+    def __init__(self, source: str, lines: Mapping[Place, int]) -> None:
+        self.lines = lines
+        self.files: list[Path] = []
+        self.problems: list[str] = []
+        self._draft = Draft({}, source, lines=lines)
+
+    def fill(self, data: object, place: Place) -> object:
+        if isinstance(data, dict):
+            return {key: self.fill(value, (*place, key)) for key, value in data.items()}
+        if isinstance(data, list):
+            return [self.fill(value, (*place, number)) for number, value in enumerate(data)]
+        if isinstance(data, str):
+            return self._text(data, place)
+        return data
+
+    def _text(self, text: str, place: Place) -> str:
+        if _ALMOST.search(_VARIABLE.sub("", text)):
+            self._say(place, f"write ${{NAME}} for the environment variable NAME, not {text[:40]!r}")
+            return text
+        filled = _VARIABLE.sub(lambda found: self._variable(found[1], place), text)
+        if place and str(place[-1]).endswith(FILE_ENDING):
+            self.files.append(Path(filled))
+        return filled
+
+    def _variable(self, name: str, place: Place) -> str:
+        try:
+            value = environment(name)
+        except ValueError as error:
+            self._say(place, str(error))
+            return name
+        if path := secret_path(name):
+            self.files.append(path)
+        if value is None:
+            self._say(place, f"names ${{{name}}}, but the environment has no {name}")
+            return name
+        return value
+
+    def _say(self, place: Place, words: str) -> None:
+        self.problems.append(f"{self._draft.at(place)}: {words}")
 
 
-def _variable(name: str, source: str) -> str:
-    value = os.environ.get(name)  # noqa: TID251 - this file is the reader of the environment
-    if value is None:
-        raise ConfigError(f"{source}: names ${{{name}}}, but the environment has no {name}")
-    return value
+def _explain(source: str, error: ValidationError, prefix: str) -> str:
+    """What is wrong with the environment."""
+    return "\n".join(
+        f"{source}: {prefix}{'.'.join(map(str, item['loc'])).upper()}: {item['msg'].removeprefix('Value error, ')}"
+        for item in error.errors(include_url=False, include_input=False)
+    )
 
 
-def _explain(source: str, error: ValidationError, prefix: str = "") -> str:
-    lines = []
+def _problems(draft: Draft, error: ValidationError) -> Iterator[str]:
+    """What is wrong with the file, each in one line."""
     for item in error.errors(include_url=False, include_input=False):
-        place = ".".join(str(part) for part in item["loc"] if part != "[key]")
-        place = (prefix + place.upper()) if prefix else place
+        place = tuple(part for part in item["loc"] if part != "[key]")
         message = item["msg"].removeprefix("Value error, ")
         if item["type"] == "extra_forbidden":
-            message = _unknown_key(item["loc"])
-        lines.append(f"{source}: {place}: {message}" if place else f"{source}: {message}")
-    return "\n".join(lines)
+            message = _unknown_key(place)
+        yield f"{draft.at(place)}: {message}"
 
 
-def _unknown_key(place: tuple[int | str, ...]) -> str:
-    known = {
-        name
-        for model in (Config, ProviderSettings, ModelSettings, PriceSettings, TimeoutSettings)
-        for name in model.model_fields
-    }
-    near = get_close_matches(str(place[-1]), sorted(known), 1)
+def _unknown_key(place: Place) -> str:
+    near = get_close_matches(str(place[-1]), sorted(_known_keys(place)), 1)
     return "is not a known key" + (f"; did you mean {near[0]!r}?" if near else "")
+
+
+def _known_keys(place: Place) -> set[str]:
+    """The keys that may stand where `place` does."""
+    words = [part for part in place if isinstance(part, str)]
+    model: type[BaseModel] = Config
+    if "timeouts" in words[:-1]:
+        model = TimeoutSettings
+    elif "price" in words[3:-1]:
+        model = PriceSettings
+    elif "models" in words[2:-1]:
+        model = ModelSettings
+    elif len(words) > 2:
+        model = ProviderSettings
+    return {*model.model_fields, *(name + FILE_ENDING for name in secret_fields(model))}

@@ -73,7 +73,7 @@ async def test_a_whole_answer_is_kept(path: Path) -> None:
         assert isinstance(answer, Answer)
         assert isinstance(want.request, ChatRequest)
         again = want.whole(served(seen, answer.usage, want.request), answer)
-        assert msgspec.json.decode(again) == seen
+        assert ours(msgspec.json.decode(again)) == seen
 
 
 @pytest.mark.parametrize("path", STREAMS, ids=name)
@@ -101,4 +101,10 @@ async def test_a_stream_is_kept_in_every_cut(path: Path) -> None:
 def chunks(body: bytes) -> list[Any]:
     payloads = [part.removeprefix(b"data: ") for part in body.strip().split(b"\n\n")]
     assert payloads.pop() == b"[DONE]"
-    return [msgspec.json.decode(payload) for payload in payloads]
+    return [ours(msgspec.json.decode(payload)) for payload in payloads]
+
+
+def ours(body: dict[str, Any]) -> dict[str, Any]:
+    """Without what is new: an upstream's `cost` comes back beside ours, under a name of its own."""
+    (body.get("usage") or {}).pop("upstream_cost", None)
+    return body

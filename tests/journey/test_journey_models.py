@@ -12,7 +12,12 @@ async def test_models_and_aliases_are_listed(sdk: Sdk) -> None:
     assert {GIGACHAT, TBANK, "both", "both-reversed"} <= found.keys()
     assert found[GIGACHAT].owned_by == "gigachat"
     assert found["both"].owned_by == "xrouter"
-    assert found[TBANK].pricing == {"currency": "RUB", "input_per_1m": "35", "output_per_1m": "70"}
+    assert found[TBANK].pricing == {
+        "currency": "RUB",
+        "input_per_1m": "35",
+        "output_per_1m": "70",
+        "vat_percent": "22",
+    }
 
 
 async def test_one_model_is_found_by_its_id(sdk: Sdk, model: str) -> None:

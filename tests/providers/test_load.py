@@ -7,6 +7,7 @@ import msgspec
 import pytest
 from tests.providers.scripted import Reply, ScriptedTransport, wire_of
 
+from xrouter.configuration.prices import catalogue
 from xrouter.core.clock import ManualClock
 from xrouter.core.deployment import Deployment, Timeouts
 from xrouter.core.money import Price
@@ -57,7 +58,7 @@ def test_prices_come_from_the_file_else_from_the_kind() -> None:
         "new",
     ]
     known, own, unknown = deployments("gigachat", models=models)
-    assert known.price == Price(Decimal(500), Decimal(500))
+    assert known.price == catalogue("gigachat")["GigaChat-2-Pro"]
     assert own.price == Price(Decimal(1), Decimal("2.5"))
     assert unknown.price is None
     (pro,) = deployments("cloudru", models=["t-tech/T-pro-it-2.1"])

@@ -11,7 +11,6 @@ import msgspec
 import pytest
 from msgspec import Raw
 from tests.providers.scripted import attempt_for, chat_request, collect
-from xrouter.transport.client import open_transport
 
 from xrouter.core.chat import Answer, ChatRequest, Delta, Finish, Reasoning, ToolDelta, Usage
 from xrouter.core.clock import SystemClock
@@ -28,6 +27,7 @@ from xrouter.core.rerank import RerankRequest
 from xrouter.providers import load
 from xrouter.settings import ProviderSettings
 from xrouter.simulators import server
+from xrouter.transport.client import open_transport
 
 TOOLS = [
     {"type": "function", "function": {"name": name, "parameters": {"type": "object", "properties": properties}}}

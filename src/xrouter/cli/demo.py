@@ -18,8 +18,9 @@ import typer
 import yaml
 
 from xrouter.cli import serve
+from xrouter.configuration.effective import load
 from xrouter.core.api_key import mint
-from xrouter.settings import Config, ConfigError, SecretText, load_config, load_settings
+from xrouter.settings import Config, ConfigError, SecretText, load_settings
 
 
 def demo() -> None:
@@ -29,14 +30,14 @@ def demo() -> None:
     each start. Never leaves this machine: a file in XROUTER_CONFIG may name loopback upstreams only, and vendor
     keys in the environment have nobody to go to.
     """
-    settings = load_settings()
+    settings = load_settings().model_copy(update={"vendor_environment": False})
     if settings.bootstrap_key is None:
         settings = settings.model_copy(update={"bootstrap_key": SecretText(mint()[1].reveal())})
     with _alone(settings.data_dir), simulators(settings.data_dir) as url:
         if settings.config is None:
             settings = settings.model_copy(update={"config": _write_config(settings.data_dir, url)})
         assert settings.config is not None
-        config = load_config(settings.config)
+        config = load(settings, vendors=False).config
         _check_loopback(config, settings.config)
 
         def announce(listening_on: str) -> None:

@@ -12,6 +12,7 @@ from xrouter.core.embeddings import Embeddings, EmbeddingsRequest
 from xrouter.core.errors import Invalid
 from xrouter.core.ids import ulid
 from xrouter.core.images import Images, ImagesRequest
+from xrouter.core.money import Price
 from xrouter.core.rerank import Ranking, RerankRequest
 
 Request: TypeAlias = ChatRequest | EmbeddingsRequest | ImagesRequest | RerankRequest
@@ -151,6 +152,12 @@ class Attempt:
     def request(self) -> Request:
         """What the vendor is asked for."""
         return self.call.request if self.part is None else self.part
+
+    @property
+    def price(self) -> Price | None:
+        """What it costs: the price in force when it started. None: unpriced, which the books say."""
+        price = self.deployment.price
+        return None if price is None else price.at(self.started_at)
 
     def drop(self, names: tuple[str, ...]) -> None:
         """The vendor has no word for these parameters: they do not leave. Called by the adapter before anything is

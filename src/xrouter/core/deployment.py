@@ -27,10 +27,11 @@ class Deployment:
     """One way to reach one model.
 
     `id` is the public model id `provider/name`; several deployments may serve one alias. `price` None means
-    unpriced: calls cost 0 and say so. `max_concurrency` is the vendor's limit for the credential, shared by
-    every worker of this host under the name `credential`; 0 means none. `serves` are the operations that this
-    model can do; `one_choice` and `one_input` mark vendors that give one choice (`n`) or take one text for an
-    embedding at a time: the pipeline then makes an attempt of each.
+    unpriced: calls cost 0 and say so; a price that changes holds the later ones behind it (`Attempt.price`).
+    `max_concurrency` is the vendor's limit for the credential, shared by every worker of this host under the name
+    `credential`; 0 means none. `serves` are the operations that this model can do; `one_choice` and `one_input` mark
+    vendors that give one choice (`n`) or take one text for an embedding at a time: the pipeline then makes an attempt
+    of each.
     """
 
     id: str

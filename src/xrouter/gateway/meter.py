@@ -25,7 +25,7 @@ def settle(attempt: Attempt) -> None:
             estimated=True,
         )
     if attempt.usage is not None:
-        attempt.cost_micro = cost_micro(attempt.deployment.price, attempt.usage)
+        attempt.cost_micro = cost_micro(attempt.price, attempt.usage, attempt.units)
 
 
 def used(call: Call) -> Usage | None:
@@ -43,12 +43,15 @@ def used(call: Call) -> Usage | None:
     )
 
 
-def cost_micro(price: Price | None, usage: Usage) -> int:
-    """What so many tokens cost, in micro-roubles; 0 for an unpriced deployment, whose rows say so."""
+def cost_micro(price: Price | None, usage: Usage, images: int = 0) -> int:
+    """What so many tokens and pictures cost, in micro-roubles; 0 for an unpriced deployment, whose rows say so."""
     if price is None:
         return 0
     return price.micro(
-        input_tokens=usage.input_tokens, output_tokens=usage.output_tokens, cached_tokens=usage.cached_tokens
+        input_tokens=usage.input_tokens,
+        output_tokens=usage.output_tokens,
+        cached_tokens=usage.cached_tokens,
+        images=images,
     )
 
 

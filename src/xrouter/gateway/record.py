@@ -31,7 +31,7 @@ def begin(call: Call, candidate: Candidate, gateway: Gateway, part: Request | No
 def _intend(journal: Journal, attempt: Attempt) -> None:
     """The intent carries what is known before the first byte: the estimated prompt and its cost."""
     expected = meter.expected(attempt.request)
-    journal.intend(attempt, expected, meter.cost_micro(attempt.deployment.price, expected))
+    journal.intend(attempt, expected, meter.cost_micro(attempt.price, expected))
 
 
 def end(attempt: Attempt, error: BaseException | None, gateway: Gateway) -> bool:

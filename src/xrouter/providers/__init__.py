@@ -8,20 +8,31 @@ import hashlib
 import importlib
 import pkgutil
 from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from difflib import get_close_matches
 from ipaddress import ip_address
-from typing import Any, Protocol, TypeVar, cast
+from pathlib import Path
+from typing import Any, Protocol, TypeVar, cast, get_args
 from urllib.parse import urlsplit
 
 import msgspec
 
+from xrouter.configuration.prices import catalogue
 from xrouter.core.clock import Clock
 from xrouter.core.deployment import Deployment, Timeouts
 from xrouter.core.money import Price
 from xrouter.core.operation import Operation
 from xrouter.core.ports import ChatProvider
 from xrouter.core.secret import Secret
-from xrouter.settings import ConfigError, ModelSettings, ProviderSettings, TimeoutSettings
+from xrouter.settings import (
+    FILE_ENDING,
+    ConfigError,
+    ModelSettings,
+    ProviderSettings,
+    TimeoutSettings,
+    price_over_time,
+    read_secret_file,
+)
 from xrouter.transport import Transport
 from xrouter.transport.guard import ForbiddenAddress, check_url
 
@@ -63,7 +74,9 @@ def load(kind: str) -> ProviderKind:
         return _rows().row(kind)
     if kind in _modules():
         return cast(ProviderKind, importlib.import_module(f"{__name__}.{kind}"))
-    raise ValueError(f"unknown provider kind {kind!r}; known kinds: {', '.join(kinds())}")
+    near = get_close_matches(kind, kinds(), 1)
+    guess = f"; did you mean {near[0]!r}?" if near else ""
+    raise ValueError(f"unknown provider kind {kind!r}; known kinds: {', '.join(kinds())}{guess}")
 
 
 def _modules() -> tuple[str, ...]:
@@ -94,6 +107,7 @@ def read_model_options(name: str, model: ModelSettings, options: type[_Table]) -
 def read_table(table: Mapping[str, Any], struct: type[_Table], place: str, joint: str) -> _Table:
     """Plain data as a struct. Raises `ConfigError` that names `place` + `joint` + field, and says what is wrong."""
     known = [field.encode_name for field in msgspec.structs.fields(struct)]
+    table = _secrets_from_files(table, struct, known, place, joint)
     for name in table:
         if name not in known:
             near = get_close_matches(name, known, 1)
@@ -105,6 +119,24 @@ def read_table(table: Mapping[str, Any], struct: type[_Table], place: str, joint
         what, _, where = str(error).partition(" - at `$")
         field = where.rstrip("`").lstrip(".")
         raise ConfigError(f"{place}{joint + field if field else ''}: {what[:1].lower()}{what[1:]}") from None
+
+
+def _secrets_from_files(
+    table: Mapping[str, Any], struct: type[msgspec.Struct], known: list[str], place: str, joint: str
+) -> Mapping[str, Any]:
+    """`token_file: PATH` becomes `token` with what stands in the file, where `token` is a `Secret`."""
+    found = dict(table)
+    for field in msgspec.structs.fields(struct):
+        name = field.encode_name + FILE_ENDING
+        if name not in table or name in known or Secret not in (field.type, *get_args(field.type)):
+            continue
+        if field.encode_name in table:
+            raise ConfigError(f"{place}{joint}{name}: {field.encode_name} is given, too; keep one of them")
+        try:
+            found[field.encode_name] = read_secret_file(Path(str(found.pop(name))))
+        except ValueError as error:
+            raise ConfigError(f"{place}{joint}{name}: {error}") from None
+    return found
 
 
 def _decode(kind: type, value: Any) -> Any:
@@ -133,7 +165,28 @@ def upstream_url(name: str, settings: ProviderSettings, default: str = "", *, fi
         raise ConfigError(f"providers.{name}.{field}: {error}") from None
     if settings.proxy and url.lower().startswith("http://"):
         raise ConfigError(f"providers.{name}.{field}: http would pass the proxy in clear; use https")
-    return url.rstrip("/")
+    url = url.rstrip("/")
+    noted = _noted.get()
+    if noted is not None:
+        noted.append(url)
+    return url
+
+
+_noted: ContextVar[list[str] | None] = ContextVar("noted", default=None)
+
+
+def connect_and_note(
+    name: str, settings: ProviderSettings, http: Transport, clock: Clock
+) -> tuple[ChatProvider, list[str]]:
+    """The provider, and the addresses that its kind has settled on (the written ones, else its own): whoever looks
+    for the reason of a failure must know them. Raises as `load` and `connect` do."""
+    noted: list[str] = []
+    token = _noted.set(noted)
+    try:
+        provider = load(settings.kind).connect(name, settings, http, clock)
+    finally:
+        _noted.reset(token)
+    return provider, list(dict.fromkeys(noted))
 
 
 def own_host(url: str) -> str | None:
@@ -162,20 +215,27 @@ def list_deployments(
     one_choice: bool = False,
     one_input: bool = False,
 ) -> tuple[Deployment, ...]:
-    """The deployments of one account. `prices` and `max_concurrency` are the kind's own defaults; what the
-    operator wrote wins. `options` and `model_options` are the structs that the kind reads its own settings with.
-    `serves` says what a model can do by its name; `one_choice` and `one_input` as in `Deployment`."""
+    """The deployments of one account. `prices` and `max_concurrency` are the kind's own defaults; the catalogue
+    (`configuration/prices.toml`) wins over them, and what the operator wrote over both. `options` and `model_options`
+    are the structs that the kind reads its own settings with. `serves` says what a model can do by its name;
+    `one_choice` and `one_input` as in `Deployment`."""
     read_options(name, settings, options)
     for model in settings.models:
         read_model_options(name, model, model_options)
     limit = max_concurrency if settings.max_concurrency is None else settings.max_concurrency
+    built_in = {**prices, **catalogue(kind)}
     return tuple(
         Deployment(
             id=f"{name}/{model.name}",
             provider=name,
             kind=kind,
             upstream_model=model.name,
-            price=_price(model, prices),
+            price=_price(
+                f"providers.{name}.models.{number}",
+                model,
+                model.serves or serves(model.name),
+                built_in.get(model.name),
+            ),
             timeouts=_timeouts(model.timeouts or settings.timeouts),
             max_concurrency=limit,
             credential=_slot_name(name, kind, settings.api_key),
@@ -183,14 +243,16 @@ def list_deployments(
             one_choice=one_choice,
             one_input=one_input,
         )
-        for model in settings.models
+        for number, model in enumerate(settings.models)
     )
 
 
-def _price(model: ModelSettings, prices: Mapping[str, Price]) -> Price | None:
+def _price(place: str, model: ModelSettings, serves: frozenset[Operation], built_in: Price | None) -> Price | None:
     if model.price is None:
-        return prices.get(model.name)
-    return Price(model.price.input_rub_per_1m, model.price.output_rub_per_1m, model.price.cached_rub_per_1m)
+        return built_in
+    if Operation.CHAT in serves and not all(one.prices_output for one in model.price):
+        raise ConfigError(f"{place}.price: {model.name} chats, so it needs output_rub_per_1m (or output_rub_per_1k)")
+    return price_over_time(model.price)
 
 
 def _timeouts(limits: TimeoutSettings) -> Timeouts:

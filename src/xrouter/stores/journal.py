@@ -138,7 +138,7 @@ class FileJournal:
             usage.reasoning_tokens if usage is not None else 0,
             usage.estimated if usage is not None else False,
             cost_micro,
-            deployment.price is None,
+            attempt.price is None,
             attempt.finish_reason,
             attempt.error,
         )

@@ -20,6 +20,7 @@ def environment_for(settings: Settings, metrics_dir: Path) -> Mapping[str, str]:
     for name in type(settings).model_fields:
         value = getattr(settings, name)
         variable = (prefix + name).upper()
+        environment.pop(f"{variable}_FILE", None)  # what stands in it is handed on
         if value is None:
             environment.pop(variable, None)
         else:

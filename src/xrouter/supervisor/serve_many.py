@@ -20,7 +20,8 @@ from typing import Any, Final
 
 import structlog
 
-from xrouter.settings import ConfigError, Settings, load_config
+from xrouter.configuration.effective import load
+from xrouter.settings import ConfigError, Settings
 from xrouter.supervisor.environment import environment_for
 from xrouter.supervisor.lifeline import READY, RETIRE, Lifeline
 from xrouter.supervisor.listening import BACKLOG, bind, url_of
@@ -63,8 +64,6 @@ async def serve_many(
     no worker ever came to serve, or when the last flush failed (the journals keep everything). Raises
     `ConfigError` where nothing can be started.
     """
-    if settings.config is None:
-        raise ConfigError("several workers read the configuration from its file: set XROUTER_CONFIG")
     listener = await bind(settings.host, settings.port)
     listener.listen(BACKLOG)
     shared = SharedDir(settings.data_dir)
@@ -300,9 +299,8 @@ class _Crew:
                     _log.info("every worker is replaced")
 
     def _config_is_good(self) -> bool:
-        assert self._settings.config is not None, "checked at the start"
         try:
-            load_config(self._settings.config)
+            load(self._settings, vendors=True)
         except ConfigError as error:
             _log.error("the configuration cannot be used; the workers keep the old one", reason=str(error))
             return False

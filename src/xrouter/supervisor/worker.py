@@ -1,11 +1,13 @@
 """`python -m xrouter.supervisor.worker`: the program that the supervisor starts several times."""
 
 import sys
+from collections.abc import Awaitable
 
 import uvloop
 
-from xrouter.app import open_app
-from xrouter.settings import ConfigError, load_config, load_settings
+from xrouter.app import App, open_app
+from xrouter.configuration.effective import load
+from xrouter.settings import ConfigError, load_settings
 from xrouter.supervisor.serve_as_worker import Arguments, serve_as_worker
 from xrouter.telemetry.logs import configure
 from xrouter.telemetry.redaction import secrets_in
@@ -23,12 +25,14 @@ def main() -> int:
 
 def _run() -> int:
     settings = load_settings()
-    if settings.config is None:
-        raise ConfigError("a worker reads its configuration from XROUTER_CONFIG")
-    config = load_config(settings.config)
-    logs = configure(settings.log_level, sys.stderr, secrets=(*secrets_in(settings), *secrets_in(config)))
+    effective = load(settings, vendors=True)
+    logs = configure(settings.log_level, sys.stderr, secrets=(*secrets_in(settings), *secrets_in(effective.config)))
     arguments = Arguments.read(sys.argv[1:])
-    return uvloop.run(serve_as_worker(settings, lambda: open_app(settings, config, logs, owner=False), arguments))
+
+    def opened() -> Awaitable[App]:
+        return open_app(settings, effective.config, logs, owner=False, reload_from=effective)
+
+    return uvloop.run(serve_as_worker(settings, opened, arguments))
 
 
 if __name__ == "__main__":

@@ -78,14 +78,15 @@ class _Words:
 class _DeploymentCounts:
     """The children of one deployment."""
 
-    __slots__ = ("cached", "cost", "input", "output", "reasoning", "seconds")
+    __slots__ = ("cached", "cost", "input", "output", "reasoning", "seconds", "unpriced")
 
-    def __init__(self, tokens: Counter, cost: Counter, seconds: Histogram, deployment: str) -> None:
+    def __init__(self, tokens: Counter, cost: Counter, unpriced: Counter, seconds: Histogram, deployment: str) -> None:
         self.input: _Count = tokens.labels(deployment, "input").inc
         self.output: _Count = tokens.labels(deployment, "output").inc
         self.cached: _Count = tokens.labels(deployment, "cached").inc
         self.reasoning: _Count = tokens.labels(deployment, "reasoning").inc
         self.cost: _Count = cost.labels(deployment).inc
+        self.unpriced: _Count = unpriced.labels(deployment).inc
         self.seconds: _Count = seconds.labels(deployment).observe
 
 
@@ -169,6 +170,12 @@ class Metrics:
         self._attempt = Counter(
             "xrouter_attempts", "Upstream calls ended.", ["deployment", "state", "error"], registry=registry
         )
+        self._unpriced = Counter(
+            "xrouter_unpriced_attempts",
+            "Upstream calls of models without a price, which cost nothing in the books.",
+            ["deployment"],
+            registry=registry,
+        )
         self._attempt_seconds = Histogram(
             "xrouter_attempt_duration_seconds",
             "Duration of upstream calls.",
@@ -215,7 +222,7 @@ class Metrics:
             self._count_upstream_error(deployment, attempt.upstream_status)
         counts = self._deployments.get(deployment)
         if counts is None:
-            counts = _DeploymentCounts(self._tokens, self._cost, self._attempt_seconds, deployment)
+            counts = _DeploymentCounts(self._tokens, self._cost, self._unpriced, self._attempt_seconds, deployment)
             self._deployments[deployment] = counts
         if attempt.ended is not None:
             counts.seconds(max(0.0, attempt.ended - attempt.began))
@@ -225,6 +232,8 @@ class Metrics:
             _add(counts.output, usage.output_tokens)
             _add(counts.cached, usage.cached_tokens)
             _add(counts.reasoning, usage.reasoning_tokens)
+        if attempt.price is None:
+            counts.unpriced(1)
         if attempt.cost_micro > 0:
             counts.cost(min(attempt.cost_micro, _MOST_AT_ONCE) / MICRO_PER_RUB)
 

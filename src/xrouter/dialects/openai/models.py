@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 
 from xrouter.core.deployment import Deployment
+from xrouter.core.money import pricing
 from xrouter.dialects.exchange import JSON, Exchange
 from xrouter.gateway import pipeline
 from xrouter.gateway.gateway import Gateway
@@ -13,16 +14,16 @@ PREFIX = "/v1/models/"
 
 
 class Models:
-    """The list. Made once: the catalog does not change while the process runs."""
+    """The list. Made again each time: prices and what is served change while the process runs."""
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
-        data = [_model(name, found) for name, found in gateway.catalog.served.items()]
-        self._body = msgspec.json.encode({"object": "list", "data": data})
 
     async def __call__(self, exchange: Exchange) -> None:
         await pipeline.admit(exchange.credential(), self._gateway)
-        await exchange.answer(200, [JSON], self._body)
+        now = self._gateway.clock.now()
+        data = [_model(name, found, now) for name, found in self._gateway.catalog.served.items()]
+        await exchange.answer(200, [JSON], msgspec.json.encode({"object": "list", "data": data}))
 
 
 class Model:
@@ -35,22 +36,16 @@ class Model:
         await pipeline.admit(exchange.credential(), self._gateway)
         name = exchange.path.removeprefix(PREFIX)  # the server has decoded %2F already
         found = self._gateway.catalog.exactly(name)
-        await exchange.answer(200, [JSON], msgspec.json.encode(_model(name, found)))
+        await exchange.answer(200, [JSON], msgspec.json.encode(_model(name, found, self._gateway.clock.now())))
 
 
-def _model(name: str, deployments: tuple[Deployment, ...]) -> dict[str, Any]:
-    """OpenAI's four fields, and what we know of prices: roubles per million tokens, as decimal text."""
+def _model(name: str, deployments: tuple[Deployment, ...], now: float) -> dict[str, Any]:
+    """OpenAI's four fields, and the price in force (`core.money.pricing`)."""
     first = deployments[0]
-    model: dict[str, Any] = {
+    return {
         "id": name,
         "object": "model",
         "created": first.created,
         "owned_by": first.provider if len({one.provider for one in deployments}) == 1 else "xrouter",
+        "pricing": pricing(None if first.price is None else first.price.at(now)),
     }
-    if first.price is not None:
-        model["pricing"] = {
-            "currency": "RUB",
-            "input_per_1m": str(first.price.input_rub_per_1m),
-            "output_per_1m": str(first.price.output_rub_per_1m),
-        }
-    return model

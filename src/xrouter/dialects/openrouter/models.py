@@ -12,6 +12,7 @@ import msgspec
 
 from xrouter.core.deployment import Deployment
 from xrouter.core.errors import Invalid
+from xrouter.core.money import price_text
 from xrouter.core.operation import Operation
 from xrouter.dialects.exchange import JSON, Exchange
 from xrouter.gateway import pipeline
@@ -46,9 +47,10 @@ class Models:
         limit = _number(query, "limit", DEFAULT_LIMIT, 1)
         served = list(self._gateway.catalog.served.items())
         following = offset + limit
+        now = self._gateway.clock.now()
         more = following < len(served)
         body = {
-            "data": [_model(name, found) for name, found in served[offset:following]],
+            "data": [_model(name, found, now) for name, found in served[offset:following]],
             "links": {"next": f"{PATH}?offset={following}&limit={limit}" if more else None},
             "total_count": len(served),
         }
@@ -66,7 +68,9 @@ class Model:
         prefix = next(one for one in PREFIXES if exchange.path.startswith(one))
         name = exchange.path.removeprefix(prefix)
         found = self._gateway.catalog.exactly(name)
-        await exchange.answer(200, [JSON], msgspec.json.encode({"data": _model(name, found)}))
+        await exchange.answer(
+            200, [JSON], msgspec.json.encode({"data": _model(name, found, self._gateway.clock.now())})
+        )
 
 
 def _number(query: dict[str, str], name: str, usual: int, least: int) -> int:
@@ -76,7 +80,7 @@ def _number(query: dict[str, str], name: str, usual: int, least: int) -> int:
     return int(text) if name == "offset" else min(int(text), MAX_LIMIT)
 
 
-def _model(name: str, deployments: tuple[Deployment, ...]) -> dict[str, Any]:
+def _model(name: str, deployments: tuple[Deployment, ...], now: float) -> dict[str, Any]:
     first = deployments[0]
     served = frozenset[Operation]().union(*(one.serves for one in deployments))
     outputs = [word for operation, word in _OUTPUTS.items() if operation in served]
@@ -91,7 +95,7 @@ def _model(name: str, deployments: tuple[Deployment, ...]) -> dict[str, Any]:
             "output_modalities": outputs,
             "modality": f"text->{'+'.join(outputs)}",
         },
-        "pricing": _pricing(first),
+        "pricing": _pricing(first, now),
         "top_provider": {"is_moderated": False, "context_length": None, "max_completion_tokens": None},
         "per_request_limits": None,
         "default_parameters": None,
@@ -101,8 +105,8 @@ def _model(name: str, deployments: tuple[Deployment, ...]) -> dict[str, Any]:
     }
 
 
-def _pricing(deployment: Deployment) -> dict[str, str]:
-    price = deployment.price
+def _pricing(deployment: Deployment, now: float) -> dict[str, str]:
+    price = None if deployment.price is None else deployment.price.at(now)
     if price is None:
         return {"prompt": _UNKNOWN_PRICE, "completion": _UNKNOWN_PRICE, "currency": "RUB"}
     found = {
@@ -112,6 +116,8 @@ def _pricing(deployment: Deployment) -> dict[str, str]:
     }
     if price.cached_rub_per_1m is not None:
         found["input_cache_read"] = _per_token(price.cached_rub_per_1m)
+    if price.image_rub is not None:
+        found["image"] = price_text(price.image_rub)
     return found
 
 

@@ -46,6 +46,9 @@ from .reading import Reading, count_of
 from .request import Contract, VendorRequest, Ways, vendor_request
 from .vectors import read_vectors, vectors_request
 
+ROOTS: Final = "the Russian Trusted Root CA and Sub CA (PEM, from gosuslugi.ru/crt)"
+"""What `ca_bundle` must hold, for the words of a failed look at the certificate."""
+
 _KIND = "gigachat"
 _BASE_URL = "https://api.giga.chat/v1"
 _AUTH_URL = "https://ngw.devices.sberbank.ru:9443/api/v2/oauth"

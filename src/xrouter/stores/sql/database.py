@@ -63,6 +63,10 @@ class Database:
         if await self.read(_revision) != HEAD:
             await self.write(_bring_to_head)
 
+    async def revision(self) -> str | None:
+        """The revision of the tables, None where there are none. Raises `DatabaseUnavailable`."""
+        return await self.read(_revision)
+
     async def close(self) -> None:
         """Let running transactions end (10 s at most) and close every connection."""
         if self._running:

@@ -1,0 +1,158 @@
+"""`xrouter config`: check the operator's file, say what is in force and where it comes from, print the JSON Schema."""
+
+import asyncio
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+from pydantic import BaseModel
+
+from xrouter.app import check
+from xrouter.configuration import schema as json_schema
+from xrouter.configuration.effective import BUILT_IN, Effective, load
+from xrouter.core.clock import SystemClock
+from xrouter.core.deployment import Deployment
+from xrouter.core.money import Price, moscow_day, pricing
+from xrouter.core.secret import Secret
+from xrouter.settings import ConfigError, Settings, load_settings, unknown_variables
+
+_USERINFO = re.compile(r"://.*@", re.DOTALL)
+
+app = typer.Typer(help="The configuration.", no_args_is_help=True)
+
+_File = Annotated[Path | None, typer.Argument(help="The file; XROUTER_CONFIG when left out.", show_default=False)]
+
+
+@app.command("check")
+def check_config(file: _File = None) -> None:
+    """Check the file and the settings; every mistake with its place and its mend. Exit code 2 when there is one."""
+    effective, deployments, problems = _read(_settings(file))
+    if problems:
+        raise ConfigError("\n".join(problems))
+    for hint in (*unknown_variables(), *effective.hints):
+        typer.echo(f"xrouter: {hint}", err=True)
+    names = len(effective.config.providers)
+    typer.echo(f"good: {names} providers, {len(deployments)} models, {len(effective.config.aliases)} aliases")
+
+
+@app.command()
+def explain(file: _File = None) -> None:
+    """Say what is in force: each object with its owner and source, prices of now, aliases, defaults, and slots.
+    Secrets are masked."""
+    settings = _settings(file)
+    effective, deployments, problems = _read(settings)
+    if problems:
+        raise ConfigError("\n".join(problems))
+    typer.echo(
+        yaml.safe_dump(_explained(settings, effective, deployments), sort_keys=False, allow_unicode=True), nl=False
+    )
+
+
+@app.command("schema")
+def print_schema() -> None:
+    """Print the JSON Schema of xrouter.yaml."""
+    typer.echo(json_schema.text(), nl=False)
+
+
+def _settings(file: Path | None) -> Settings:
+    settings = load_settings()
+    return settings if file is None else settings.model_copy(update={"config": file})
+
+
+def _read(settings: Settings) -> tuple[Effective, list[Deployment], list[str]]:
+    effective = load(settings, vendors=True)
+    deployments, problems = asyncio.run(check(settings, effective.config))
+    source = "environment" if settings.config is None else str(settings.config)
+    return effective, deployments, [f"{source}: {problem}" for problem in problems]
+
+
+def _explained(settings: Settings, effective: Effective, deployments: list[Deployment]) -> dict[str, Any]:
+    config = effective.config
+    return {
+        "settings": {name: _setting(settings, name) for name in type(settings).model_fields},
+        "providers": {
+            name: {
+                "owner": _owner(effective.sources[f"providers.{name}"]),
+                "source": effective.sources[f"providers.{name}"],
+                "settings": dict(_set(provider, but="models")),
+                "slots": _slots(name, deployments),
+                "models": {one.id: _model(one) for one in deployments if one.provider == name},
+            }
+            for name, provider in config.providers.items()
+        },
+        "aliases": {
+            name: {
+                "owner": _owner(effective.sources[f"aliases.{name}"]),
+                "source": effective.sources[f"aliases.{name}"],
+                "models": targets,
+            }
+            for name, targets in config.aliases.items()
+        },
+        "defaults": {
+            "model": settings.default_model or config.default_model,
+            **{operation.value: name for operation, name in config.default_models.items()},
+        },
+        "keys": {"owner": "the database", "source": "`xrouter keys`, /admin/keys"},
+    }
+
+
+def _owner(source: str) -> str:
+    if source == BUILT_IN:
+        return "xrouter"
+    return "the environment" if source.startswith("environment") else "the file"
+
+
+def _setting(settings: Settings, name: str) -> dict[str, Any]:
+    source = f"environment (XROUTER_{name.upper()})" if name in settings.model_fields_set else BUILT_IN
+    return {"value": _plain(getattr(settings, name)), "source": source}
+
+
+def _set(model: BaseModel, but: str) -> Iterator[tuple[str, Any]]:
+    for name in sorted(model.model_fields_set - {but}):
+        value = getattr(model, name)
+        yield name, dict(_masked(value)) if name == "options" else _plain(value)
+
+
+def _masked(options: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Options are plain text until their kind reads them: only words that cannot be a secret are shown."""
+    for name, value in options.items():
+        yield name, value if isinstance(value, bool | int | float) else "***"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, str):
+        return _USERINFO.sub("://***@", value)
+    if isinstance(value, BaseModel):
+        return {name: _plain(getattr(value, name)) for name in type(value).model_fields}
+    if isinstance(value, Secret):
+        return str(value)
+    if isinstance(value, list | tuple | frozenset):
+        return [_plain(one) for one in value]
+    return value if value is None or isinstance(value, bool | int | float) else str(value)
+
+
+def _slots(name: str, deployments: list[Deployment]) -> dict[str, Any]:
+    limits = {one.max_concurrency for one in deployments if one.provider == name}
+    names = {one.credential for one in deployments if one.provider == name}
+    return {"name": ", ".join(sorted(names)), "at_once": max(limits) or "unlimited"}
+
+
+def _model(deployment: Deployment) -> dict[str, Any]:
+    price = deployment.price
+    shown: dict[str, Any] = {
+        "serves": sorted(operation.value for operation in deployment.serves),
+        "price": pricing(None if price is None else price.at(SystemClock().now())),
+    }
+    if price is not None and (later := price.following) is not None:
+        shown["later"] = [*_later(later)]
+    return shown
+
+
+def _later(price: Price) -> Iterator[dict[str, Any]]:
+    following: Price | None = price
+    while following is not None:
+        yield {"valid_from": moscow_day(following.valid_from).isoformat(), **pricing(following)}
+        following = following.following

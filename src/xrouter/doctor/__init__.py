@@ -1,0 +1,1 @@
+"""`xrouter doctor`: one check after another, each failure in words with its mend."""

@@ -1,0 +1,66 @@
+"""A changed file is noticed, a bad one is not taken."""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+from xrouter.configuration.effective import Effective, load
+from xrouter.configuration.watching import Watching
+from xrouter.core.secret import Secret
+from xrouter.settings import Config, Settings
+
+TEXT = "providers: {a: {base_url: 'https://a.example/v1', models: [m], api_key_file: '%s', options: {x_file: '%s'}}}"
+
+
+def write(path: Path, text: str) -> None:
+    """In one step, as mounted secrets change: a file that is seen half-written would be read twice."""
+    fresh = path.with_suffix(".fresh")
+    fresh.write_text(text)
+    fresh.replace(path)
+
+
+async def until(true: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not true():
+            await asyncio.sleep(0.005)
+
+
+async def test_files_of_secrets_and_of_options_are_watched(tmp_path: Path) -> None:
+    key, option, path = tmp_path / "key", tmp_path / "option", tmp_path / "x.yaml"
+    write(key, "one")
+    write(option, "one")
+    write(path, TEXT % (key, option))
+    settings = Settings().model_copy(update={"config": path})
+    taken: list[tuple[Config, frozenset[Path]]] = []
+    loads = 0
+
+    def again() -> Effective:
+        nonlocal loads
+        loads += 1
+        return load(settings, vendors=False)
+
+    first = again()
+    assert set(first.files) == {key, option, path}
+    watching = Watching(first, again, lambda config, files: taken.append((config, files)), 0.01)
+    running = asyncio.create_task(watching.run())
+    try:
+        write(key, "two!")
+        await until(lambda: len(taken) == 1)
+        assert taken[0][0].providers["a"].api_key == Secret("two!")
+        assert taken[0][1] == {key}
+        write(option, "two!")
+        await until(lambda: len(taken) == 2)
+        assert taken[1][1] == {option}
+        before = loads
+        key.unlink()
+        await until(lambda: loads == before + 1)
+        assert len(taken) == 2, "a file that is gone keeps the old credential"
+        write(key, "three")
+        await until(lambda: len(taken) == 3)
+        assert taken[2][0].providers["a"].api_key == Secret("three")
+        watching.hurry()
+        await until(lambda: len(taken) == 4)
+        assert taken[3][1] == {key, option, path}
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
