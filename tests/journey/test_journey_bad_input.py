@@ -163,7 +163,7 @@ WRONG: dict[str, tuple[Any, str | None]] = {
     "unknown model": (good(model="nobody/nothing"), "model"),
     "unknown model in the list": (good(models=[TBANK, "nobody/nothing"]), "models[1]"),
     # ── what one vendor cannot ──
-    "several choices from GigaChat": (good(model=GIGACHAT, n=3), "n"),
+    "too many choices": (good(model=GIGACHAT, n=129), "n"),
     "an image for GigaChat": (
         {
             "model": GIGACHAT,

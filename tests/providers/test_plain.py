@@ -77,19 +77,31 @@ def test_a_stream_reads_the_same_both_ways(chunks: list[dict[str, Any]]) -> None
         assert told(data) == short
 
 
-MESSAGES = fields(content=TEXTS, role=["assistant", None], refusal=[None, "no"], tool_calls=[None, []], odd=[None, 1])
+MESSAGES = fields(
+    reasoning_content=[None, "hm"],
+    content=TEXTS,
+    role=["assistant", None],
+    refusal=[None, "no"],
+    tool_calls=[None, []],
+    odd=[None, 1],
+)
 WHOLES = st.builds(
     lambda top, choice, message: {**top, "choices": [{**choice, "message": message}]},
     fields(
         id=["c", None],
         created=[1],
         model=["m", None],
-        system_fingerprint=[None, "fp"],
+        system_fingerprint=[None, "fp", "Ф\u0000"],
+        service_tier=[None, "default", 5],
         usage=[
             None,
             {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3},
             {"prompt_tokens": -1, "completion_tokens": 2, "total_tokens": 3},
             {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3, "prompt_tokens_details": {}},
+            {"prompt_tokens": 9, "completion_tokens": 2, "prompt_tokens_details": {"cached_tokens": 4}},
+            {"prompt_tokens": 9, "completion_tokens": 2, "prompt_tokens_details": {"cached_tokens": 40}},
+            {"prompt_tokens": 9, "completion_tokens": 2, "completion_tokens_details": {"reasoning_tokens": 1}},
+            {"prompt_tokens": 9, "completion_tokens": 2, "completion_tokens_details": {"odd": 1}},
         ],
         error=[None, {"message": "bad"}],
         odd=[1],

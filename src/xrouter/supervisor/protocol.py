@@ -24,6 +24,8 @@ from xrouter.edge.headers import CLOSE, secured
 from xrouter.edge.validator import TARGET
 from xrouter.supervisor.cycle import Cycle
 
+_BLANKS = (b" ", b"\t")
+
 
 class GuardedProtocol(HttpToolsProtocol):
     """One client connection. Made through `guarded()`."""
@@ -85,8 +87,11 @@ class GuardedProtocol(HttpToolsProtocol):
         self._in_trailer = False
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if not self._in_trailer:
-            super().on_header(name, value.rstrip(b" \t"))
+        if self._in_trailer:
+            return
+        if value[-1:] in _BLANKS:
+            value = value.rstrip(b" \t")
+        super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         self._head_open = False

@@ -9,6 +9,7 @@ from yarl import URL
 
 from xrouter import __version__
 
+_MAX_BEGINS: Final = 64
 _CONTROLS: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")  # all but tab and LF
 
 
@@ -43,7 +44,7 @@ class Route:
     """A destination, shared by all requests to one URL. `name` is host:port for messages, and with `tls` the key under
     which connections are kept. `inside_only` marks plain http to a name that has to lead into `allow_private`."""
 
-    __slots__ = ("_fixed", "_target", "host", "inside_only", "name", "port", "tls")
+    __slots__ = ("_begins", "_fixed", "_target", "host", "inside_only", "name", "port", "tls")
 
     def __init__(self, url: URL, *, inside_only: bool) -> None:
         host, port = url.raw_host, url.port
@@ -62,6 +63,7 @@ class Route:
             ("accept-encoding", "Accept-Encoding: identity"),
         )
         self._target: Final = url.raw_path_qs
+        self._begins: dict[tuple[str, ...], str] = {}
 
     def head(self, method: str, headers: Mapping[str, str], length: int | None) -> bytes:
         """The head of one request: our own headers, except those that `headers` replaces, then `headers`, then
@@ -69,13 +71,25 @@ class Route:
 
         Raises ValueError for a header with a line end or another control character in it.
         """
-        given = {name.lower() for name in headers}
-        lines = [f"{method} {self._target} HTTP/1.1"]
-        lines += [line for name, line in self._fixed if name not in given]
-        lines += [f"{name}: {value}" for name, value in headers.items()]
+        key = (method, *headers)
+        begin = self._begins.get(key)
+        if begin is None:
+            begin = self._begin(key)
+        lines = [f"{name}: {value}" for name, value in headers.items()]
         if length is not None:
             lines.append(f"Content-Length: {length}")
+        lines.append("")
         text = "\n".join(lines)
         if text.count("\n") >= len(lines) or _CONTROLS.search(text):
             raise ValueError("Forbidden control character in a header: it could be read as two")
-        return f"{text}\n\n".replace("\n", "\r\n").encode()
+        return (begin + text.replace("\n", "\r\n") + "\r\n").encode()
+
+    def _begin(self, key: tuple[str, ...]) -> str:
+        """The request line and our own headers in front of those of `key`: a method and header names."""
+        method, *names = key
+        given = {name.lower() for name in names}
+        lines = [f"{method} {self._target} HTTP/1.1", *(line for name, line in self._fixed if name not in given)]
+        if len(self._begins) >= _MAX_BEGINS:
+            self._begins.clear()
+        begin = self._begins[key] = "\r\n".join([*lines, ""])
+        return begin

@@ -13,6 +13,7 @@ from msgspec import Raw, Struct
 from xrouter.core.chat import Answer, AnswerMessage, Choice, Delta, Fields, Usage
 
 from .finish import BROKEN, finish_reason
+from .json_fields import checked
 from .reading import Reading
 
 MOST_MISSES: Final = 8
@@ -52,10 +53,21 @@ class _Chunk(_Plain):
     usage: None = None
 
 
+class _PromptTokens(_Plain):
+    cached_tokens: int = 0
+    cache_write_tokens: int = 0
+
+
+class _AnswerTokens(_Plain):
+    reasoning_tokens: int = 0
+
+
 class _Tokens(_Plain):
     prompt_tokens: int
     completion_tokens: int
-    total_tokens: int
+    total_tokens: int = 0
+    prompt_tokens_details: _PromptTokens | None = None
+    completion_tokens_details: _AnswerTokens | None = None
 
 
 class _TextMessage(_Plain):
@@ -63,6 +75,8 @@ class _TextMessage(_Plain):
     role: str | None = None
     refusal: None = None
     tool_calls: None = None
+    reasoning: None = None
+    reasoning_content: None = None
 
 
 class _WholeChoice(_Plain):
@@ -79,7 +93,8 @@ class _Whole(_Plain):
     object: str = ""
     created: int = 0
     model: str = ""
-    system_fingerprint: None = None
+    system_fingerprint: Raw = _ABSENT
+    service_tier: Raw = _ABSENT
 
 
 _as_chunk: Final = msgspec.json.Decoder(_Chunk).decode
@@ -108,17 +123,39 @@ def text_answer(body: bytes, reading: Reading) -> Answer | None:
         return None
     try:
         found = _as_whole(body)
+        extra = {
+            name: raw.copy()
+            for name, raw in (("system_fingerprint", found.system_fingerprint), ("service_tier", found.service_tier))
+            if raw != _ABSENT
+        }
+        checked(extra)
     except (ValueError, RecursionError):
         return None
     choice, tokens = found.choices[0], found.usage
     native = choice.finish_reason
     if native in BROKEN or not native or not choice.message.content:
         return None
-    if not (0 <= tokens.prompt_tokens <= _MOST_TOKENS and 0 <= tokens.completion_tokens <= _MOST_TOKENS):
+    usage = _usage(tokens)
+    if usage is None:
         return None
-    message = AnswerMessage(content=choice.message.content)
     return Answer(
-        choices=(Choice(choice.index, message, finish_reason(native), native),),
-        usage=Usage(tokens.prompt_tokens, tokens.completion_tokens),
+        choices=(Choice(choice.index, AnswerMessage(choice.message.content), finish_reason(native), native),),
+        usage=usage,
         model=found.model or None,
+        extra=extra or None,
     )
+
+
+def _usage(tokens: _Tokens) -> Usage | None:
+    """None for counts that nobody can mean: `usage.py` knows what becomes of them."""
+    prompt, completion = tokens.prompt_tokens, tokens.completion_tokens
+    cached = written = reasoning = 0
+    if tokens.prompt_tokens_details is not None:
+        cached, written = tokens.prompt_tokens_details.cached_tokens, tokens.prompt_tokens_details.cache_write_tokens
+    if tokens.completion_tokens_details is not None:
+        reasoning = tokens.completion_tokens_details.reasoning_tokens
+    if not (0 <= cached <= prompt <= _MOST_TOKENS and 0 <= reasoning <= completion <= _MOST_TOKENS):
+        return None
+    if not 0 <= written <= prompt:
+        return None
+    return Usage(prompt, completion, cached, written, reasoning)
