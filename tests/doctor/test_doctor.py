@@ -20,7 +20,7 @@ import yaml
 from campaigns.stage import Simulators, config_for, simulators
 
 from xrouter.core.clock import ManualClock, SystemClock
-from xrouter.core.errors import ProviderAuthFailed, ProviderUnavailable
+from xrouter.core.errors import ProviderAuthFailed, ProviderRefused, ProviderUnavailable
 from xrouter.doctor import account, network, storage
 from xrouter.doctor.finding import Finding, State
 from xrouter.settings import ProviderSettings, SecretText, Settings
@@ -207,6 +207,18 @@ async def test_a_model_that_the_vendor_does_not_have() -> None:
     assert check(found, "login").state is State.GOOD
     assert check(found, "models").words == "GigaChat-22 is not on the vendor's list"
     assert "GigaChat-2" in check(found, "models").mend
+
+
+async def test_a_branch_may_be_written_either_way() -> None:
+    provider = ProviderSettings(models=["yandexgpt-lite:rc", "yandexgpt"])  # type: ignore[list-item]
+    found = await account._login("a", provider, Vendor(["gpt://f/yandexgpt-lite/rc", "gpt://f/yandexgpt/latest"]))
+    assert [one.check for one in found] == ["login"]
+
+
+async def test_a_server_without_a_list_let_us_in() -> None:
+    gone = ProviderRefused("a answered 404", provider="a", upstream_status=404)
+    (found,) = await account._login("a", PROVIDER, Vendor(gone))
+    assert found.state is State.SKIPPED
 
 
 async def test_a_login_that_is_refused() -> None:

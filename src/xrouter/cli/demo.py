@@ -135,7 +135,7 @@ def _config(url: str) -> dict[str, Any]:
                 "auth_url": f"{url}/gigachat/api/v2/oauth",
                 "api_key": "ZGVtbzpkZW1v",  # base64 of demo:demo, for the simulator only
                 "scope": "GIGACHAT_API_CORP",
-                "models": ["GigaChat-2", "GigaChat-2-Pro", "GigaChat-2-Max"],
+                "models": ["GigaChat-2", "GigaChat-2-Pro", "GigaChat-2-Max", "Embeddings"],
             },
             "tbank": {
                 "kind": "tbank",
@@ -150,7 +150,17 @@ def _config(url: str) -> dict[str, Any]:
                 "base_url": f"{url}/yandex/v1",
                 "api_key": "AQVNdemo",  # for the simulator only
                 "options": {"folder": "b1gsimulatedfolder00"},
-                "models": ["yandexgpt", "yandexgpt-lite:rc", "qwen3-235b-a22b-fp8"],
+                "models": ["yandexgpt", "yandexgpt-lite:rc", "qwen3-235b-a22b-fp8", "text-search-doc", "yandex-art"],
+            },
+            "mts": {
+                "kind": "mts",
+                "base_url": f"{url}/mts/projects/demo/openai/v1",
+                "api_key": "demo",  # any, for the simulator only
+                "models": [
+                    _priced("t-pro-it-2.1", 35, 70),
+                    _priced("bge-m3", 5, 0),
+                    _priced("bge-reranker-v2-m3", 5, 0),
+                ],
             },
         },
         "aliases": {

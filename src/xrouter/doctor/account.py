@@ -90,7 +90,8 @@ async def _login(subject: str, provider: ProviderSettings, vendor: Any) -> list[
         return [failed(subject, "login", error.message, "what the vendor says stands before; try again later")]
     findings = [good(subject, "login", f"the vendor lists {len(listed)} models")]
     for model in provider.models:
-        if listed and not any(model.name in one for one in listed):
+        names = (model.name, model.name.replace(":", "/"))  # a branch may be written either way
+        if listed and not any(name in one for one in listed for name in names):
             near = get_close_matches(model.name, listed, 3, 0.4)
             mend = f"did you mean {', '.join(near)}?" if near else f"it has: {', '.join(sorted(listed)[:10])}"
             findings.append(warning(subject, "models", f"{model.name} is not on the vendor's list", mend))
