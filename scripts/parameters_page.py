@@ -28,17 +28,17 @@ vendor. `tests/providers/test_parameters.py` holds it to what was decided.
 | refused | a 400 that names the field |
 | gateway | the vendor is asked for nothing else: the gateway does it itself, or there is nothing to do |
 
-An operator's `drop`, `extras` and other options change the columns of kinds that are rows of
-`src/xrouter/providers/openai_compatible.toml`.
+A column of `kind {option: value}` is an account with that option. An operator's `drop`, `extras` and other options
+change the columns of kinds that are rows of `src/xrouter/providers/openai_compatible.toml`.
 """
 
 
 def page() -> str:
-    """The whole page. Kinds that treat every parameter alike share a column."""
+    """The whole page. Accounts that treat every parameter alike share a column."""
     columns: dict[tuple[str, ...], list[str]] = {}
-    for kind in _published():
-        columns.setdefault(tuple(parameters.outcomes(kind).values()), []).append(kind)
-    heads = [", ".join(f"`{kind}`" for kind in alike) for alike in columns.values()]
+    for name, account in sorted(parameters.accounts(_published()).items()):
+        columns.setdefault(tuple(parameters.outcomes(account).values()), []).append(name)
+    heads = [", ".join(f"`{name}`" for name in alike) for alike in columns.values()]
     lines = [f"| parameter | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
     for place, name in enumerate(parameters.CASES):
         cells = [_cell(outcome[place]) for outcome in columns]

@@ -28,7 +28,6 @@ def parse(**fields: Any) -> Any:
         {"stream": True, "stream_options": {"include_usage": True}},
         {"tools": [TOOL], "tool_choice": "required", "parallel_tool_calls": False},
         {"tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": "f"}}},
-        {"functions": [{"name": "f"}], "function_call": {"name": "f"}},
         {"response_format": {"type": "json_schema", "json_schema": {"name": "s", "schema": {"type": "object"}}}},
         {"messages": [{"role": "user", "content": [{"type": "text", "text": "x"}]}]},
         {

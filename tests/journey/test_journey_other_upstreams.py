@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from campaigns.stage import Simulators, gateway
-from openai import APIStatusError, OpenAI
+from openai import APIStatusError, BadRequestError, OpenAI
 
 MODELS = ("anthropic/claude-sonnet-5-5", "mts/t-pro-it-2.1")
 WEATHER: Any = {
@@ -112,3 +112,43 @@ def test_a_vendors_fault_is_not_the_clients(client: OpenAI, fault: str, status: 
     with pytest.raises(APIStatusError) as caught:
         client.chat.completions.create(model=f"anthropic/claude-sonnet-5-5+{fault}", messages=asked)
     assert caught.value.status_code == status
+
+
+SEARCH: Any = {"type": "web_search", "search_context_size": "low"}
+
+
+def test_a_hosted_search_runs_at_the_vendor(client: OpenAI) -> None:
+    asked: Any = {
+        "model": "anthropic/claude-sonnet-5-5",
+        "messages": [{"role": "user", "content": "search for 20 words"}],
+        "tools": [SEARCH, WEATHER],
+        "tool_choice": {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": [{"type": "web_search"}]}},
+    }
+    raw = client.chat.completions.with_raw_response.create(**asked)
+    assert raw.headers["x-xrouter-dropped-params"] == "tools[0].search_context_size"
+    whole = raw.parse().choices[0]
+    assert whole.finish_reason == "stop"
+    assert whole.message.content
+    shown: Any = whole.message.model_extra
+    assert [block["type"] for block in shown["content_blocks"]] == ["server_tool_use", "web_search_tool_result"]
+    assert shown["citations"][0]["url"] == "https://example.org/found"
+
+    text, blocks, citations = "", [], []
+    for chunk in client.chat.completions.create(stream=True, **asked):
+        for choice in chunk.choices:
+            text += choice.delta.content or ""
+            extra: Any = choice.delta.model_extra
+            blocks += extra.get("content_blocks", [])
+            citations += extra.get("citations", [])
+    assert text == whole.message.content
+    assert citations == shown["citations"]
+    assert [block["type"] for block in blocks] == ["server_tool_use", "web_search_tool_result"]
+    assert blocks[0]["input"] == shown["content_blocks"][0]["input"] == {"query": "search for 20 words"}
+
+
+def test_another_hosted_tool_is_refused_with_words(client: OpenAI, vendors: Simulators) -> None:
+    tools: Any = [{"type": "code_interpreter", "container": {"type": "auto"}}]
+    messages: Any = [{"role": "user", "content": "hi"}]
+    with pytest.raises(BadRequestError, match="no tool of the type 'code_interpreter'"):
+        client.chat.completions.create(model="anthropic/claude-sonnet-5-5", messages=messages, tools=tools)
+    assert vendors.requests() == []

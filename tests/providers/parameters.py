@@ -1,17 +1,18 @@
 """Drives an adapter with one request parameter after another, and looks at what leaves for the vendor.
 
-An outcome is a word: `=` the parameter left as it came; `→ x, y` it became these fields or headers; `dropped` it did
-not leave, and the client is told; `refused` the request is a 400; `gateway` the vendor is asked for nothing else, since
-the gateway does it itself, or there is nothing to do.
+Each request is read by the dialect first, as a client's would be. An outcome is a word: `=` the parameter left as it
+came; `→ x, y` it became these fields or headers; `dropped` it did not leave, and the client is told; `refused` the
+request is a 400; `gateway` the vendor is asked for nothing else, since the gateway does it itself, or there is nothing
+to do.
 """
 
 import asyncio
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
-from msgspec import Raw
 from tests.providers.scripted import (
     FIXTURES,
     OUR_KEY,
@@ -27,6 +28,7 @@ from tests.providers.scripted import (
 
 from xrouter.core.chat import ChatRequest
 from xrouter.core.errors import Invalid, UpstreamError
+from xrouter.dialects.openai import chat_request
 from xrouter.gateway import fan_out
 from xrouter.gateway.route import Candidate
 from xrouter.providers import load
@@ -41,6 +43,33 @@ PICTURE = (
     "rkJggg=="
 )
 PAPER = "data:application/pdf;base64,JVBERi0xLjQK"
+
+
+@dataclass(frozen=True)
+class Account:
+    """A kind as an account uses it. `path` is the end of the URL of its chats where that is not the kind's usual one;
+    of the body's fields in `inside` each member is looked at by itself."""
+
+    kind: str
+    options: dict[str, Any] = field(default_factory=dict)
+    path: str = ""
+    inside: tuple[str, ...] = ()
+
+
+# Accounts whose options choose another wire than the kind's usual one.
+_OTHER_WIRES: dict[str, Account] = {
+    "anthropic {version: 2026-10-21}": Account("anthropic", {"version": "2026-10-21"}),
+    "gigachat {contract: v2}": Account("gigachat", {"contract": "v2"}, inside=("model_options",)),
+    "yandexgpt {surface: native}": Account(
+        "yandexgpt", {"surface": "native"}, path="/foundationModels/v1/completion", inside=("completionOptions",)
+    ),
+}
+
+
+def accounts(kinds: Iterable[str]) -> dict[str, Account]:
+    """Every way to use one of the `kinds`, by the name that it has in the table."""
+    usual = {kind: Account(kind) for kind in kinds}
+    return usual | {name: account for name, account in _OTHER_WIRES.items() if account.kind in usual}
 
 
 @dataclass(frozen=True)
@@ -130,19 +159,19 @@ CASES: dict[str, Case] = {
 }
 
 
-def outcomes(kind: str) -> dict[str, str]:
-    """The outcome of every case for the adapter of `kind`."""
+def outcomes(account: Account) -> dict[str, str]:
+    """The outcome of every case for the adapter of `account`."""
 
     async def drive() -> dict[str, str]:
-        return {name: await _outcome(kind, case) for name, case in CASES.items()}
+        return {name: await _outcome(account, case) for name, case in CASES.items()}
 
     return asyncio.run(drive())
 
 
-async def _outcome(kind: str, case: Case) -> str:
-    plain, _ = await _left(kind, Case({}, case.beside, case.stream and not case.sent and case.include_usage))
+async def _outcome(account: Account, case: Case) -> str:
+    plain, _ = await _left(account, Case({}, case.beside, case.stream and not case.sent and case.include_usage))
     try:
-        left, dropped = await _left(kind, case)
+        left, dropped = await _left(account, case)
     except Invalid:
         return "refused"
     if set(case.sent) & set(dropped):
@@ -155,21 +184,21 @@ async def _outcome(kind: str, case: Case) -> str:
     return "=" if changed == ["stream"] or changed == ["stream", "stream_options"] else f"→ {', '.join(changed)}"
 
 
-async def _left(kind: str, case: Case) -> tuple[dict[str, Any], tuple[str, ...]]:
+async def _left(account: Account, case: Case) -> tuple[dict[str, Any], tuple[str, ...]]:
     """What leaves for the vendor, the body's fields and the headers together, and what was dropped."""
-    request = ChatRequest(
-        model="acme/m",
-        stream=case.stream,
-        fields={name: Raw(msgspec.json.encode(value)) for name, value in {**case.beside, **case.sent}.items()},
-        include_usage=case.include_usage,
-    )
-    wire = wire_of(kind)
+    said = {"model": "acme/m", "stream": case.stream, **case.beside, **case.sent}
+    if case.include_usage:
+        said["stream_options"] = {"include_usage": True}
+    request = chat_request.parse(msgspec.json.encode(said))
+    kind, wire = account.kind, wire_of(account.kind)
+    options = {**wire.options, **account.options}
+    path = account.path or wire.path
     settings = {
         "kind": kind,
-        "base_url": f"https://upstream.test{getattr(wire, 'base_path', '/v1')}",
+        "base_url": f"https://upstream.test{wire.base_path}",
         "api_key": OUR_KEY,
         "models": ["m"],
-        "options": getattr(wire, "options", {}),
+        "options": options,
     }
     (deployment,) = load(kind).deployments("acme", ProviderSettings.model_validate(settings))
     split, _ = fan_out.split(request, (Candidate("acme/m", deployment),))
@@ -177,17 +206,20 @@ async def _left(kind: str, case: Case) -> tuple[dict[str, Any], tuple[str, ...]]
         part = split[0].request
         assert isinstance(part, ChatRequest)
         request = part
-    provider, transport = connect(kind, _answers(kind, stream=case.stream))
+    provider, transport = connect(kind, _answers(kind, path, stream=case.stream), options=options)
     attempt = attempt_for(request)
     with suppress(UpstreamError):  # an answer that does not fit what was asked for: what left, has left
         await collect(provider, request, attempt)
-    chat = next(sent for sent in reversed(transport.sent) if sent.url.endswith(wire.path))
+    chat = next(sent for sent in reversed(transport.sent) if sent.url.endswith(path))
     headers = {name.lower(): value for name, value in chat.headers.items()}
     ours = {"accept", "authorization", "cache-control", "content-type", "x-request-id"}
-    return chat.json() | {name: text for name, text in headers.items() if name not in ours}, attempt.dropped
+    body = chat.json()
+    for outer in account.inside:
+        body |= {f"{outer}.{name}": value for name, value in body.pop(outer, {}).items()}
+    return body | {name: text for name, text in headers.items() if name not in ours}, attempt.dropped
 
 
-def _answers(kind: str, *, stream: bool) -> Any:
+def _answers(kind: str, path: str, *, stream: bool) -> Any:
     folder = FIXTURES / kind if (FIXTURES / kind).exists() else FIXTURES / SHARED
     body = folder / ("text.sse" if stream else "text.json")
     if not body.exists():
@@ -196,7 +228,7 @@ def _answers(kind: str, *, stream: bool) -> Any:
     wire = wire_of(kind)
 
     def answer(sent: Sent) -> Reply:
-        if sent.url.endswith(wire.path):
+        if sent.url.endswith(path):
             return Reply(headers={"content-type": wire.stream_type if stream else "application/json"}, chunks=[content])
         if sent.url.endswith("/oauth"):
             return Reply(chunks=[TOKEN])

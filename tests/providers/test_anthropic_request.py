@@ -88,19 +88,6 @@ def test_odd_beginnings() -> None:
         asked(messages=[user("")])
 
 
-def test_the_legacy_form_of_calls() -> None:
-    messages = [
-        user("go"),
-        {"role": "assistant", "content": None, "function_call": {"name": "f", "arguments": "{}"}},
-        {"role": "function", "name": "f", "content": "done"},
-    ]
-    body, _ = asked(messages=messages, functions=[FUNCTION["function"]], function_call={"name": "f"})
-    used, result = body["messages"][1]["content"][0], body["messages"][2]["content"][0]
-    assert used["id"] == result["tool_use_id"]
-    assert body["tool_choice"] == {"type": "tool", "name": "f"}
-    assert body["tools"][0]["name"] == "f"
-
-
 def test_pictures_and_files() -> None:
     parts = [
         {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBO", "detail": "low"}},
@@ -130,7 +117,11 @@ def test_pictures_and_files() -> None:
         ({"messages": [{"role": "assistant", "tool_calls": [call("c", arguments="[1]")]}]},
          "messages[0].tool_calls[0].function.arguments"),
         ({"tools": [{"type": "custom", "custom": {"name": "c"}}]}, "tools[0].type"),
-        ({"tools": [{"type": "web_search"}]}, "tools[0].type"),
+        ({"tools": [{"type": "code_interpreter"}]}, "tools[0].type"),
+        ({"tools": [FUNCTION, {"type": "web_search_20250305"}]}, "tools[1].type"),
+        ({"tools": [{"type": "web_search", "filters": "x"}]}, "tools[0].filters"),
+        ({"tools": [{"type": "web_search", "filters": {"allowed_domains": ["a.test"], "blocked_domains": ["b.test"]}}]},
+         "tools[0].filters"),
         ({"modalities": ["text", "audio"]}, "modalities"),
         ({"stop": ["\n"]}, "stop"),
         ({"thinking": {"type": "often"}}, "thinking"),
@@ -165,6 +156,37 @@ def test_the_choice_of_tools(fields: dict[str, Any], choice: Any) -> None:
         {"name": "g", "input_schema": {"type": "object", "properties": {}}},
     ]
     assert body.get("tool_choice") == choice
+
+
+SEARCH = {"type": "web_search_20250305", "name": "web_search"}
+NEAR = {"city": "Тверь", "country": "RU", "timezone": "Europe/Moscow"}
+
+
+@pytest.mark.parametrize(
+    ("given", "expected", "dropped"),
+    [
+        ({"type": "web_search"}, {}, ()),
+        ({"type": "web_search_2025_08_26", "filters": {"allowed_domains": ["a.test"]}},
+         {"allowed_domains": ["a.test"]}, ()),
+        ({"type": "web_search", "filters": {"allowed_domains": [], "blocked_domains": ["b.test"]}},
+         {"blocked_domains": ["b.test"]}, ()),
+        ({"type": "web_search_preview", "search_context_size": "high"}, {}, ("tools[0].search_context_size",)),
+        ({"type": "web_search_preview_2025_03_11", "user_location": {"type": "approximate", **NEAR, "region": None}},
+         {"user_location": {"type": "approximate", **NEAR}}, ()),
+        ({"type": "web_search_preview", "user_location": {"type": "approximate", "approximate": NEAR}},
+         {"user_location": {"type": "approximate", **NEAR}}, ()),
+    ],
+)  # fmt: skip
+def test_a_search_of_openais_becomes_the_vendors(given: Any, expected: Any, dropped: Any) -> None:
+    body, upstream = asked(tools=[given])
+    assert body["tools"] == [SEARCH | expected]
+    assert upstream.dropped == dropped
+
+
+def test_a_search_may_be_the_tool_that_is_allowed() -> None:
+    allowed = {"mode": "auto", "tools": [{"type": "web_search"}]}
+    choice = {"type": "allowed_tools", "allowed_tools": allowed}
+    assert asked(tools=[FUNCTION, {"type": "web_search_preview"}], tool_choice=choice)[0]["tools"] == [SEARCH]
 
 
 def test_allowed_and_own_and_forgotten_tools() -> None:

@@ -141,7 +141,10 @@ def test_calls_and_results_alternate_and_carry_their_state() -> None:
             {"model_options": {"response_format": {"type": "json_schema", "schema": {"a": 1}, "strict": True}}},
         ),
         ({"tools": [{"type": "web_search"}]}, {"tools": [{"web_search": {}}], "tool_config": {"mode": "auto"}}),
-        ({"tools": [{"type": "web_search"}], "tool_choice": "none"}, {}),
+        (
+            {"tools": [{"type": "web_search"}], "tool_choice": "none"},
+            {"tools": [{"web_search": {}}], "tool_config": {"mode": "none"}},
+        ),
         (
             {"tools": [{"type": "web_search_preview"}, {"type": "code_interpreter"}]},
             {"tools": [{"web_search": {}}, {"code_interpreter": {}}], "tool_config": {"mode": "auto"}},
@@ -158,6 +161,7 @@ def test_parameters(fields: dict[str, Any], expected: dict[str, Any]) -> None:
     ("choice", "names", "config"),
     [
         (None, ["f", "g"], {"mode": "auto"}),
+        ("none", ["f", "g"], {"mode": "none"}),
         ("required", ["f", "g"], {"mode": "auto"}),
         ({"type": "function", "function": {"name": "g"}}, ["f", "g"], {"mode": "forced", "function_name": "g"}),
         (
@@ -209,7 +213,7 @@ TABLE = {
     "seed": (1, True, True),
     "user": ("u", True, True),
     "safety_identifier": ("u", True, True),
-    "metadata": ({"a": "b"}, False, False),
+    "metadata": ({"a": "b"}, True, True),
     "store": (True, True, True),
     "prompt_cache_key": ("k", False, False),
     "prompt_cache_retention": ("24h", True, True),
@@ -222,7 +226,7 @@ TABLE = {
     "min_p": (0.1, True, True),
     "chat_template_kwargs": ({"a": 1}, True, True),
     "repetition_penalty": (1.1, False, False),
-    "parallel_tool_calls": (False, False, False),
+    "parallel_tool_calls": (False, False, True),
     "temperature": (1, False, False),
     "top_p": (0.5, False, False),
     "stop": (["x"], False, False),

@@ -75,20 +75,6 @@ def test_parallel_calls_are_replayed_as_alternating_pairs() -> None:
     ]
 
 
-def test_the_old_form_of_functions() -> None:
-    messages = [
-        message("user", "a"),
-        message("assistant", None, function_call={"name": "f", "arguments": "{}"}),
-        message("function", "[1]", name="f"),
-    ]
-    body, _ = sent(messages=messages, functions=[{"name": "f"}], function_call={"name": "f"})
-    assert body["messages"][1:] == [
-        message("assistant", "", function_call={"name": "f", "arguments": {}}),
-        message("function", '{"result":[1]}', name="f"),
-    ]
-    assert body["function_call"] == {"name": "f"}
-
-
 @pytest.mark.parametrize(
     ("messages", "param"),
     [
@@ -214,7 +200,7 @@ def test_unsupported_parameters_are_told_unless_they_ask_for_nothing() -> None:
     _, upstream = sent(
         seed=1, presence_penalty=0, frequency_penalty=0.5, user="u", logprobs=False, metadata={"a": "b"}, odd=1
     )
-    assert set(upstream.dropped) == {"seed", "frequency_penalty", "user", "odd"}
+    assert set(upstream.dropped) == {"seed", "frequency_penalty", "user", "metadata", "odd"}
 
 
 def test_the_cache_key_becomes_a_session_fit_for_a_header() -> None:

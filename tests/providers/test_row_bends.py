@@ -144,27 +144,15 @@ def test_what_a_server_of_open_models_cannot_do_is_the_clients_error(kind: str) 
     assert sent("openai", tools=[custom], messages=file)[0]["tools"] == [custom]
 
 
-@pytest.mark.parametrize("kind", ["vllm", "mts", "mistral"])
-def test_the_form_before_tools_becomes_tools(kind: str) -> None:
-    messages = [
-        {"role": "user", "content": "go"},
-        {"role": "assistant", "content": None, "function_call": {"name": "f", "arguments": "{}"}},
-        {"role": "function", "name": "f", "content": "done"},
-    ]
-    legacy = {"functions": [FUNCTION["function"]], "function_call": {"name": "f"}, "messages": messages}
-    body, upstream = sent(kind, **legacy)
-    assert (body["tools"], body["tool_choice"]) == ([FUNCTION], {"type": "function", "function": {"name": "f"}})
-    assert {"functions", "function_call"}.isdisjoint(body)
-    assert (upstream.dropped, upstream.offers_tools) == ((), True)
-    _, assistant, result = body["messages"]
-    (call,) = assistant["tool_calls"]
-    assert call["function"] == {"name": "f", "arguments": "{}"}
-    assert (result["role"], result["tool_call_id"], result["content"]) == ("tool", call["id"], "done")
-    assert "function_call" not in assistant
-    assert sent(kind, functions=[FUNCTION["function"]], function_call="none")[0]["tool_choice"] == "none"
-    assert "function_call" not in sent(kind, function_call="auto")[0]
-    plain = sent("openai", **legacy)[0]
-    assert (plain["functions"], plain["messages"]) == ([FUNCTION["function"]], messages)
+@pytest.mark.parametrize("kind", ["vllm", "vllm_think_prefilled", "tbank"])
+def test_a_recording_is_refused_until_the_operator_says_that_the_model_hears(kind: str) -> None:
+    part = {"type": "input_audio", "input_audio": {"data": "AAAA", "format": "wav"}}
+    messages = [{"role": "user", "content": [part]}]
+    with pytest.raises(Invalid) as caught:
+        sent(kind, messages=messages)
+    assert caught.value.param == "messages[0].content[0].type"
+    hears = msgspec.structs.replace(rows()[kind], parts=frozenset({"text", "input_audio"}))
+    assert sent(hears, messages=messages)[0]["messages"] == messages
 
 
 def test_allowed_tools_are_filtered_where_the_server_does_not_know_them() -> None:

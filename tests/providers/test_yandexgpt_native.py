@@ -283,10 +283,6 @@ async def test_options(fields: dict[str, Any], expected: dict[str, Any]) -> None
             },
             {"toolChoice": {"mode": "REQUIRED"}, "tools": [{"function": {"name": "now"}}]},
         ),
-        (
-            {"functions": [{"name": "now"}], "function_call": {"name": "now"}},
-            {"toolChoice": {"functionName": "now"}, "tools": [{"function": {"name": "now"}}]},
-        ),
         ({"stop": "END"}, {}),
     ],
 )
@@ -299,7 +295,8 @@ async def test_fields(fields: dict[str, Any], expected: dict[str, Any]) -> None:
 
 async def test_what_the_vendor_lacks_is_left_out_and_told() -> None:
     fields = {"top_p": 0.5, "seed": 1, "logit_bias": {"1": 1}, "user": "u", "top_k": 3, "unheard_of": True}
-    neutral = {"top_p": 1, "logprobs": False, "presence_penalty": 0, "metadata": {"a": "b"}, "service_tier": "auto"}
+    fields |= {"metadata": {"a": "b"}, "store": True}
+    neutral = {"top_p": 1, "logprobs": False, "presence_penalty": 0, "store": False, "service_tier": "auto"}
     assert (await sent_for(**fields))["dropped"] == tuple(fields)
     assert (await sent_for(**neutral))["dropped"] == ()
 

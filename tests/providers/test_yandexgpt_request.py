@@ -174,7 +174,7 @@ async def test_the_vendor_may_keep_requests_only_when_told_so() -> None:
         ({"reasoning_effort": "none"}, {}),
         ({"response_format": {"type": "json_object"}}, {"response_format": {"type": "json_object"}}),
         ({"stop": "END"}, {}),
-        ({"n": 3, "metadata": {"a": "b"}, "logprobs": False}, {}),
+        ({"n": 3, "store": False, "logprobs": False}, {}),
     ],
 )
 async def test_fields(fields: dict[str, Any], expected: dict[str, Any]) -> None:
@@ -222,14 +222,12 @@ CLEAN_ADD = {"type": "function", "function": {"name": "add", "strict": True}}
             "auto",
             (),
         ),
-        ({"functions": [NOW["function"]], "function_call": "auto"}, [NOW], "auto", ()),
     ],
 )
 async def test_tools(fields: dict[str, Any], tools: list[Any], choice: str, told: tuple[str, ...]) -> None:
     sent, dropped = await sent_for(**fields)
     body = sent.json()
     assert (body["tools"], body["tool_choice"], dropped) == (tools, choice, told)
-    assert "functions" not in body
 
 
 def calls(*pairs: tuple[str, str]) -> dict[str, Any]:
@@ -258,23 +256,6 @@ async def test_a_call_goes_by_its_functions_name_where_the_vendor_named_it_so() 
     _, _, assistant, *results = sent.json()["messages"]
     assert [call["id"] for call in assistant["tool_calls"]] == ["call_1", "call_2"]
     assert [result["tool_call_id"] for result in results] == ["call_2", "call_1"]
-
-
-async def test_the_old_form_of_calls() -> None:
-    messages = [
-        {"role": "user", "content": "x"},
-        {"role": "assistant", "content": "", "function_call": {"name": "now", "arguments": "{}"}},
-        {"role": "function", "name": "now", "content": "12:00"},
-    ]
-    sent, _ = await sent_for("gemma-3-27b-it", messages=messages)
-    assert sent.json()["messages"][1:] == [
-        {
-            "role": "assistant",
-            "content": "",
-            "tool_calls": [{"id": "now", "type": "function", "function": {"name": "now", "arguments": "{}"}}],
-        },
-        {"role": "tool", "content": "12:00", "tool_call_id": "now"},
-    ]
 
 
 PICTURE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}

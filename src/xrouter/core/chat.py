@@ -66,6 +66,9 @@ class ChatRequest(Struct, frozen=True):
     `prompt` is set for `/v1/completions`: the text to be continued. `messages` then hold it as one user message,
     for vendors that only chat. `prompts` are all of them where the client sent several: no vendor gets those, the
     pipeline makes a request of each (`gateway/fan_out.py`), and `prompt` and `messages` hold the first.
+
+    `legacy_functions`: the client offered its tools as `functions`, and reads calls in that form only. The fields hold
+    them as tools.
     """
 
     operation: ClassVar[Operation] = Operation.CHAT
@@ -77,6 +80,7 @@ class ChatRequest(Struct, frozen=True):
     include_usage: bool = False
     prompt: str | None = None
     prompts: tuple[str, ...] = ()
+    legacy_functions: bool = False
 
     def field(self, name: str) -> Any:
         """The decoded value of a field, or None where the client sent none (or null)."""
@@ -96,11 +100,8 @@ class ChatRequest(Struct, frozen=True):
         return [_message(item) for item in msgspec.json.decode(self.fields["messages"])]
 
     def tools(self) -> list[Tool]:
-        """The functions on offer, from `tools` or the legacy `functions`."""
-        offered = self.field("tools")
-        if offered is None:
-            return [_tool(item) for item in self.field("functions") or ()]
-        return [_tool(item["function"]) for item in offered if item.get("type") == "function"]
+        """The functions on offer."""
+        return [_tool(item["function"]) for item in self.field("tools") or () if item.get("type") == "function"]
 
 
 def _message(item: dict[str, Any]) -> Message:
@@ -112,9 +113,6 @@ def _message(item: dict[str, Any]) -> Message:
         )
         for call in item.get("tool_calls") or ()
     )
-    legacy = item.get("function_call")
-    if legacy and not calls:
-        calls = (ToolCall(id="", name=legacy.get("name") or "", arguments=legacy.get("arguments") or ""),)
     return Message(
         role=item["role"],
         content=item.get("content"),

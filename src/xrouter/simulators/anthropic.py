@@ -25,6 +25,8 @@ MODELS: Final = ("claude-sonnet-5-5", "claude-haiku-5-5", "claude-opus-5-5")
 CONTEXT_TOKENS: Final = 200_000
 _CACHED_PROMPTS: Final = 1_000
 _PIECE_CHARS: Final = 8
+_PAGE: Final = {"type": "web_search_result", "url": "https://example.org/found", "title": "Found"}
+_CITED: Final = {"type": "web_search_result_location", "url": _PAGE["url"], "title": _PAGE["title"]}
 _KINDS: Final = {
     400: "invalid_request_error",
     401: "authentication_error",
@@ -139,7 +141,7 @@ class Anthropic:
                 "stop_reason": spoken.reason,
                 "stop_sequence": spoken.stop,
                 "stop_details": None,
-                **({} if usage is None else {"usage": _with_output(usage, spoken.tokens, fault)}),
+                **({} if usage is None else {"usage": _with_output(usage | _searched(spoken), spoken.tokens, fault)}),
             }
             whole = delivery.Whole(msgspec.json.encode(body), spoken.tokens, max(1, spoken.tokens))
             await delivery.send_whole(wire, whole, _headers(), fault, self._error, self._desk.switches)
@@ -199,6 +201,8 @@ class _Spoken:
 
     def __init__(self, asked: MessagesRequest, rng: Random) -> None:
         answer = answers.answer(asked.question, rng)
+        self.searched = asked.searches and not answer.calls
+        self._query = asked.question.user_text
         self.stop: str | None = None
         self.tokens = 0
         self.blocks: list[dict[str, Any]] = []
@@ -222,8 +226,10 @@ class _Spoken:
         if found:
             at, self.stop = min(found)
             text = text[:at]
+        if self.searched:
+            self._search()
         if text and (said := self._take(text)):
-            self.blocks.append({"type": "text", "text": said})
+            self.blocks.append({"type": "text", "text": said, **({"citations": [_CITED]} if self.searched else {})})
         for call in answer.calls:
             arguments = call.arguments_json
             if speech.tokens(call.name) + speech.tokens(arguments) > self._left:
@@ -233,6 +239,12 @@ class _Spoken:
             self._take(arguments)
             made = f"toolu_{uuid.uuid4().hex[:24]}"
             self.blocks.append({"type": "tool_use", "id": made, "name": call.name, "input": call.arguments})
+
+    def _search(self) -> None:
+        """What the vendor's own search shows of itself."""
+        made = f"srvtoolu_{uuid.uuid4().hex[:24]}"
+        use = {"type": "server_tool_use", "id": made, "name": "web_search", "input": {"query": self._query}}
+        self.blocks += [use, {"type": "web_search_tool_result", "tool_use_id": made, "content": [_PAGE]}]
 
     def _take(self, text: str) -> str:
         kept = text[: self._left * speech.TOKEN_CHARS]
@@ -251,30 +263,40 @@ def _events(spoken: _Spoken, frame: dict[str, Any], usage: dict[str, Any] | None
     content = [event for index, block in enumerate(spoken.blocks) for event in _block_events(index, block)]
     ended: dict[str, Any] = {"delta": {"stop_reason": spoken.reason, "stop_sequence": spoken.stop}}
     if usage is not None:
-        ended["usage"] = {"output_tokens": _with_output({}, spoken.tokens, fault)["output_tokens"]}
+        ended["usage"] = {**_searched(spoken), "output_tokens": _with_output({}, spoken.tokens, fault)["output_tokens"]}
     return delivery.Events(opening, content, [_event("message_delta", **ended)])
 
 
 def _block_events(index: int, block: dict[str, Any]) -> Iterator[tuple[bytes, int]]:
     """One content block piece by piece; the events around the pieces weigh nothing."""
-    if block["type"] == "tool_use":
+    if block["type"] == "web_search_tool_result":
+        yield _event("content_block_start", index=index, content_block=block), 0
+        yield _event("content_block_stop", index=index), 0
+        return
+    calls = block["type"] in ("tool_use", "server_tool_use")
+    if calls:
         begun = {**block, "input": {}}
         text = msgspec.json.encode(block["input"]).decode() if block["input"] else ""
         size, weight = _PIECE_CHARS, 2
     else:
         name = block["type"]
         begun = {**block, name: "", **({"signature": ""} if name == "thinking" else {})}
+        if "citations" in block:
+            begun["citations"] = []
         text, size, weight = block[name], speech.TOKEN_CHARS, 1
     head = speech.tokens(block["name"]) if block["type"] == "tool_use" else 0
     yield _event("content_block_start", index=index, content_block=begun), head
-    if block["type"] == "tool_use":
+    if calls:
         yield _delta(index, "input_json_delta", partial_json=""), 0
     for at in range(0, len(text), size):
         piece = text[at : at + size]
-        if block["type"] == "tool_use":
-            yield _delta(index, "input_json_delta", partial_json=piece), min(weight, speech.tokens(piece))
+        if calls:
+            paid = min(weight, speech.tokens(piece)) if block["type"] == "tool_use" else 0
+            yield _delta(index, "input_json_delta", partial_json=piece), paid
         else:
             yield _delta(index, f"{block['type']}_delta", **{block["type"]: piece}), weight
+    for citation in block.get("citations", ()):
+        yield _delta(index, "citations_delta", citation=citation), 0
     if block["type"] == "thinking":
         yield _delta(index, "signature_delta", signature=block["signature"]), 0
     yield _event("content_block_stop", index=index), 0
@@ -286,6 +308,11 @@ def _event(kind: str, **fields: Any) -> bytes:
 
 def _delta(index: int, kind: str, **fields: Any) -> bytes:
     return _event("content_block_delta", index=index, delta={"type": kind, **fields})
+
+
+def _searched(spoken: _Spoken) -> dict[str, Any]:
+    """Searches are billed one by one."""
+    return {"server_tool_use": {"web_search_requests": 1}} if spoken.searched else {}
 
 
 def _with_output(usage: dict[str, Any], tokens: int, fault: Fault) -> dict[str, Any]:

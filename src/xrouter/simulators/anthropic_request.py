@@ -23,13 +23,18 @@ _KNOWN: Final = frozenset(
     )
 )  # fmt: skip
 _SAMPLING: Final = ("temperature", "top_p", "top_k")
+_OWN_TOOLS: Final = {"web_search_20250305": "web_search"}
+_SEARCH_FIELDS: Final = frozenset(
+    ("type", "name", "max_uses", "allowed_domains", "blocked_domains", "user_location", "cache_control")
+)
 _ID = re.compile(r"[A-Za-z0-9_-]+")
 _LEAST_BUDGET: Final = 1024
 
 
 @dataclass(frozen=True, slots=True)
 class MessagesRequest:
-    """A request that passed. `cached` names what the client wants to be kept, None for nothing."""
+    """A request that passed. `cached` names what the client wants to be kept, None for nothing; `searches`: the vendor
+    looks in the web first."""
 
     question: Question
     prompt_tokens: int
@@ -37,6 +42,7 @@ class MessagesRequest:
     max_tokens: int
     stops: list[str]
     cached: str | None
+    searches: bool = False
     likeness: dict[str, Any] = field(default_factory=dict)
 
 
@@ -81,6 +87,7 @@ def read(data: dict[str, Any], model: str, version: str) -> MessagesRequest:
         max_tokens=cap,
         stops=_stops(data.get("stop_sequences")),
         cached=_cached(data),
+        searches=_searches(data, question),
         likeness={"model": model, "thinking": thinking, **{key: data[key] for key in keys if key in data}},
     )
 
@@ -201,12 +208,36 @@ def _check_block(block: Any, place: str) -> None:
 def _tools(data: dict[str, Any]) -> list[Tool]:
     found = []
     for place, tool in enumerate(data.get("tools") or ()):
-        if tool.get("type", "custom") != "custom":
-            continue  # the vendor's own, which runs elsewhere
+        kind = tool.get("type", "custom")
+        if kind != "custom":
+            _check_own(tool, kind, place)
+            continue
         if not isinstance(tool.get("name"), str) or (tool.get("input_schema") or {}).get("type") != "object":
             raise bad_request(f"tools.{place}.custom.input_schema.type: Field required")
         found.append(Tool(tool["name"], tool["input_schema"]))
     return found
+
+
+def _check_own(tool: dict[str, Any], kind: str, place: int) -> None:
+    """A tool of the vendor's, by its version."""
+    if kind not in _OWN_TOOLS:
+        raise bad_request(
+            f"tools.{place}: Input tag '{kind}' found using 'type' does not match any of the expected tags"
+        )
+    if tool.get("name") != _OWN_TOOLS[kind]:
+        raise bad_request(f"tools.{place}.{kind}.name: Input should be '{_OWN_TOOLS[kind]}'")
+    for name in tool:
+        if name not in _SEARCH_FIELDS:
+            raise bad_request(f"tools.{place}.{kind}.{name}: Extra inputs are not permitted")
+    location = tool.get("user_location")
+    if location is not None and location.get("type") != "approximate":
+        raise bad_request(f"tools.{place}.{kind}.user_location.type: Input should be 'approximate'")
+
+
+def _searches(data: dict[str, Any], question: Question) -> bool:
+    offered = any(tool.get("type") in _OWN_TOOLS for tool in data.get("tools") or ())
+    asks = any(word in question.user_text.casefold() for word in ("search", "найди"))
+    return offered and asks and question.call != "none" and not question.results
 
 
 def _choice(data: dict[str, Any], tools: list[Tool], *, thinking: bool) -> str:

@@ -4,7 +4,7 @@ What no vendor gives and every client expects is added here: `id`, `object`, `cr
 client spelled it, a role on the first chunk, `finish_reason: null`, integer usage, the cost in roubles.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -20,6 +20,7 @@ from xrouter.core.chat import (
     Extension,
     Fields,
     Finish,
+    FinishReason,
     Reasoning,
     Refusal,
     Start,
@@ -46,12 +47,13 @@ def whole(call: Call, answer: Answer) -> bytes:
 
 def fields(call: Call, answer: Answer) -> dict[str, Any]:
     """The same, not yet as text."""
+    legacy = _is_legacy(call)
     body: dict[str, Any] = {
         "id": call.id,
         "object": "chat.completion",
         "created": int(call.started_at),
         "model": call.served_model,
-        "choices": [_choice(choice) for choice in answer.choices],
+        "choices": [_choice(choice, legacy=legacy) for choice in answer.choices],
         "usage": usage(call),
         "system_fingerprint": None,
     }
@@ -60,23 +62,31 @@ def fields(call: Call, answer: Answer) -> dict[str, Any]:
     return body
 
 
-def _choice(choice: Choice) -> dict[str, Any]:
+def _is_legacy(call: Call) -> bool:
+    """Does the client know calls in the form before tools only?"""
+    return isinstance(call.request, ChatRequest) and call.request.legacy_functions
+
+
+def _choice(choice: Choice, *, legacy: bool) -> dict[str, Any]:
     found: dict[str, Any] = {
         "index": choice.index,
-        "message": _message(choice.message),
+        "message": _message(choice.message, legacy=legacy),
         "logprobs": choice.logprobs,
-        "finish_reason": choice.finish_reason,
+        "finish_reason": _legacy_reason(choice.finish_reason) if legacy else choice.finish_reason,
     }
     if choice.extra:
         found |= choice.extra
     return found
 
 
-def _message(message: AnswerMessage) -> dict[str, Any]:
+def _message(message: AnswerMessage, *, legacy: bool) -> dict[str, Any]:
     found: dict[str, Any] = {"role": "assistant", "content": message.content, "refusal": message.refusal}
     if message.reasoning is not None:
         found["reasoning_content"] = message.reasoning
-    if message.tool_calls:
+    if message.tool_calls and legacy:
+        first = message.tool_calls[0]  # there is room for one; the model calls the others when it has the result
+        found["function_call"] = {"name": first.name, "arguments": first.arguments}
+    elif message.tool_calls:
         found["tool_calls"] = [_tool_call(call) for call in message.tool_calls]
     if message.extra:
         found |= message.extra
@@ -125,13 +135,16 @@ class ChunkWriter:
     The unchanging head and tail of a chunk are made once; only the delta is encoded per event.
     """
 
-    __slots__ = ("_call", "_extra", "_head", "_roles", "_tail", "_usage_wanted")
+    __slots__ = ("_call", "_called", "_extra", "_head", "_reason", "_roles", "_tail", "_usage_wanted")
 
     def __init__(self, call: Call) -> None:
         request = call.request
         assert isinstance(request, ChatRequest), "only chats are streamed"
         self._call = call
         self._usage_wanted = request.include_usage
+        legacy = request.legacy_functions
+        self._called: Callable[[ToolDelta], dict[str, Any]] = _legacy_delta if legacy else _tool_deltas
+        self._reason: Callable[[FinishReason], FinishReason] = _legacy_reason if legacy else _same_reason
         self._extra: Fields = {}
         self._roles: set[int] = set()
         self._head = b""
@@ -143,13 +156,14 @@ class ChunkWriter:
         if kind is Delta:
             return self._delta(event)  # type: ignore[arg-type]
         if isinstance(event, ToolDelta):
-            return self._render({"tool_calls": [_tool_delta(event)]}, event.choice)
+            called = self._called(event)
+            return self._render(called, event.choice) if called else b""
         if isinstance(event, Reasoning):
             return self._render({"reasoning_content": event.text, **(event.extra or {})}, event.choice)
         if isinstance(event, Refusal):
             return self._render({"refusal": event.text}, event.choice, event.logprobs)
         if isinstance(event, Finish):
-            return self._render({}, event.choice, None, event.reason, event.extra)
+            return self._finish(event, event.extra)
         if isinstance(event, Start):
             self._extra = event.extra or {}
             self._head = b""
@@ -169,6 +183,9 @@ class ChunkWriter:
             )
         return self._render({"content": event.text, **(event.extra or {})}, event.choice, event.logprobs)
 
+    def _finish(self, event: Finish, extra: Mapping[str, Any] | None) -> bytes:
+        return self._render({}, event.choice, None, self._reason(event.reason), extra)
+
     def _render(
         self,
         delta: dict[str, Any],
@@ -181,7 +198,7 @@ class ChunkWriter:
             self._roles.add(choice)
             role: dict[str, Any] = {"role": "assistant"}
             if "content" not in delta:
-                role["content"] = None if "tool_calls" in delta else ""
+                role["content"] = None if "tool_calls" in delta or "function_call" in delta else ""
             delta = role | delta
         body: dict[str, Any] = {"index": choice, "delta": delta, "logprobs": logprobs, "finish_reason": reason}
         if extra:
@@ -219,6 +236,26 @@ class ChunkWriter:
         """The last chunk: no choices, all the tokens, the cost."""
         fields = self._common() | self._extra | self._ours()
         return b"data: " + _encode(fields | {"choices": [], "usage": usage(self._call)}) + b"\n\n"
+
+
+def _same_reason(reason: FinishReason) -> FinishReason:
+    return reason
+
+
+def _legacy_reason(reason: FinishReason) -> FinishReason:
+    return "function_call" if reason == "tool_calls" else reason
+
+
+def _legacy_delta(event: ToolDelta) -> dict[str, Any]:
+    """A piece of the first call, empty for any other: the form has room for one."""
+    if event.index:
+        return {}
+    function = {"name": event.name} if event.name else {}
+    return {"function_call": {**function, "arguments": event.arguments}}
+
+
+def _tool_deltas(event: ToolDelta) -> dict[str, Any]:
+    return {"tool_calls": [_tool_delta(event)]}
 
 
 def _tool_delta(event: ToolDelta) -> dict[str, Any]:

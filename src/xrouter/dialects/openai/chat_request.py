@@ -13,6 +13,7 @@ from msgspec import Meta, Raw, Struct
 
 from xrouter.core.chat import ChatRequest, Fields, Role
 from xrouter.core.errors import Invalid
+from xrouter.dialects.openai import legacy_functions
 from xrouter.dialects.openai.fields import (
     Checks,
     Count,
@@ -143,23 +144,29 @@ def parse(body: bytes) -> ChatRequest:
 def made(fields: Fields, values: Mapping[str, Any]) -> ChatRequest:
     """The request out of its fields as text and as checked `values`. Raises `Invalid` for what contradicts itself."""
     require(values, "model", "messages")
-    _check_messages(values["messages"])
+    looks_legacy = _check_messages(values["messages"])
     _check_tools(values)
     rest: Fields = {
         name: raw for name, raw in fields.items() if name not in ("model", "models", "stream", "stream_options")
     }
+    legacy = legacy_functions.offered(rest, values)
+    if looks_legacy:
+        rest["messages"] = legacy_functions.modernised(rest["messages"])
     return ChatRequest(
         model=values["model"],
         stream=values.get("stream", False),
         fields=rest,
         models=tuple(values.get("models") or ()),
         include_usage=include_usage(values),
+        legacy_functions=legacy,
     )
 
 
-def _check_messages(messages: list[_Message]) -> None:
-    """Content has a form that its role may have, and each tool message answers an earlier call."""
+def _check_messages(messages: list[_Message]) -> bool:
+    """Content has a form that its role may have, and each tool message answers an earlier call. True where the form
+    before tools stands among them."""
     calls: set[str] = set()
+    legacy = False
     for index, message in enumerate(messages):
         place = f"messages[{index}]"
         first = bytes(memoryview(message.content)[:1])
@@ -171,6 +178,8 @@ def _check_messages(messages: list[_Message]) -> None:
                 + (" (null is allowed for an assistant and a function only)." if first == b"n" else "."),
                 param=f"{place}.content",
             )
+        if message.function_call is not None or message.role == "function":
+            legacy = True
         if message.tool_calls:
             if message.role != "assistant":
                 raise Invalid(f"{place}.tool_calls: only an assistant calls tools.", param=f"{place}.tool_calls")
@@ -187,6 +196,7 @@ def _check_messages(messages: list[_Message]) -> None:
                     f"{place}.tool_call_id: '{message.tool_call_id[:100]}' answers no tool call before it.",
                     param=f"{place}.tool_call_id",
                 )
+    return legacy
 
 
 class _Part(Struct):

@@ -52,7 +52,7 @@ class ChunkWriter(chat_answer.ChunkWriter):
             return self._render(said, event.choice)
         if isinstance(event, Finish):
             extra = {"native_finish_reason": event.native or event.reason, **(event.extra or {})}
-            return self._render({}, event.choice, None, event.reason, extra)
+            return self._finish(event, extra)
         return super().chunk(event)
 
     def fail(self, error: GatewayError, request_id: str) -> bytes:

@@ -32,7 +32,7 @@ def conversation(raw: Any, *, thinking: bool) -> Conversation:
     system: list[dict[str, Any]] = []
     turns: list[tuple[str, list[dict[str, Any]]]] = []
     calls: dict[str, None] = {}
-    lost, legacy_id = False, ""
+    lost = False
     for number, message in enumerate(msgspec.json.decode(raw)):
         place, role = f"messages[{number}]", message["role"]
         content = blocks_of(message.get("content"), place)
@@ -40,12 +40,12 @@ def conversation(raw: Any, *, thinking: bool) -> Conversation:
             system += content
         elif role == "assistant":
             thoughts = thinking_blocks(message)
-            used, legacy_id = _calls(message, place)
+            used = _calls(message, place)
             calls |= dict.fromkeys(block["name"] for block in used)
             lost = lost or (bool(used) and not thoughts)
             _add(turns, "assistant", [*(thoughts if thinking else ()), *content, *used])
-        elif role in ("tool", "function"):
-            answered = _id(message.get("tool_call_id") or legacy_id)
+        elif role == "tool":
+            answered = _id(message.get("tool_call_id"))
             _add(turns, "user", [{"type": "tool_result", "tool_use_id": answered, "content": content}])
         else:
             lost = False
@@ -70,8 +70,8 @@ def _add(turns: list[tuple[str, list[dict[str, Any]]]], role: str, blocks: list[
         turns.append((role, blocks))
 
 
-def _calls(message: dict[str, Any], place: str) -> tuple[list[dict[str, Any]], str]:
-    """The calls of a message as blocks, and the id that a legacy one got for want of its own."""
+def _calls(message: dict[str, Any], place: str) -> list[dict[str, Any]]:
+    """The calls of a message as blocks."""
     found = []
     for number, call in enumerate(message.get("tool_calls") or ()):
         function = call.get("function")
@@ -79,12 +79,7 @@ def _calls(message: dict[str, Any], place: str) -> tuple[list[dict[str, Any]], s
             raise Invalid("This model calls functions only.", param=f"{place}.tool_calls[{number}]")
         given = tool_input(function.get("arguments") or "", f"{place}.tool_calls[{number}]")
         found.append({"type": "tool_use", "id": _id(call.get("id")), "name": function.get("name"), "input": given})
-    legacy = message.get("function_call")
-    if not legacy or found:
-        return found, ""
-    made = f"call_{place[9:-1]}"
-    given = tool_input(legacy.get("arguments") or "", f"{place}.function_call")
-    return [{"type": "tool_use", "id": made, "name": legacy.get("name"), "input": given}], made
+    return found
 
 
 def _id(given: Any) -> str:

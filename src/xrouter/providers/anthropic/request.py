@@ -18,7 +18,7 @@ from .tools import is_forced, tools_of
 # Ours, told by the pipeline, or said in other words below. What stands nowhere here is dropped and told.
 _READ: Final = frozenset(
     {
-        "function_call", "functions", "max_completion_tokens", "max_tokens", "messages",
+        "max_completion_tokens", "max_tokens", "messages",
         "modalities", "model", "models", "n", "parallel_tool_calls", "prompt_cache_options", "prompt_cache_retention",
         "reasoning_effort", "response_format", "safety_identifier", "stop", "stream", "stream_options", "temperature",
         "thinking", "tool_choice", "tools", "top_k", "top_p", "user",
@@ -49,7 +49,7 @@ def vendor_request(request: ChatRequest, model: str, options: Options) -> Vendor
         raise Invalid("This model answers with text only.", param="modalities")
     wanted = _thinking(request, options, dropped)
     talk = conversation(request.fields["messages"], thinking=wanted is not None)
-    tools = tools_of(request, talk.calls)
+    tools = tools_of(request, talk.calls, dropped)
     if wanted is not None and (talk.lost_thinking or is_forced(tools)):
         # Both are refused beside thinking. The call matters more.
         dropped.append("reasoning_effort" if "reasoning_effort" in request.fields else "thinking")

@@ -3,7 +3,7 @@
 Source: https://docs.anthropic.com/en/api/messages-streaming
 """
 
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from msgspec import Raw
@@ -15,15 +15,19 @@ from .blocks import redacted, signed
 from .unfence import Unfencer
 from .usage import read_usage
 
+_READ: Final = frozenset({"text", "thinking", "redacted_thinking", "tool_use"})
+
 
 class _Block:
-    """One content block that is open. `call` is our number of a tool call, -1 for anything else."""
+    """One content block that is open. `call` is our number of a tool call, -1 for anything else; `other` is a block of
+    a kind that has no event of its own, such as those of the vendor's tools."""
 
-    __slots__ = ("arguments", "call", "kind", "signature", "text")
+    __slots__ = ("arguments", "call", "kind", "other", "signature", "text")
 
-    def __init__(self, kind: str, call: int) -> None:
+    def __init__(self, kind: str, call: int, other: dict[str, Any] | None) -> None:
         self.kind = kind
         self.call = call
+        self.other = other
         self.arguments = False
         self.text: list[str] = []
         self.signature = ""
@@ -85,7 +89,8 @@ class StreamReader:
 
     def _open(self, index: int, found: dict[str, Any]) -> list[Event]:
         kind = found["type"]
-        block = self._blocks[index] = _Block(kind, self._calls if kind == "tool_use" else -1)
+        other = None if kind in _READ else found
+        block = self._blocks[index] = _Block(kind, self._calls if kind == "tool_use" else -1, other)
         if kind == "text" and found.get("text"):
             return self._say(found["text"])
         if kind == "thinking" and found.get("thinking"):
@@ -115,6 +120,8 @@ class StreamReader:
             piece = delta["partial_json"]
             block.arguments = block.arguments or bool(piece)
             return [ToolDelta(block.call, arguments=piece)] if piece else []
+        elif kind == "input_json_delta":
+            block.text.append(delta["partial_json"])
         elif kind == "citations_delta":
             return [Delta("", extra={"citations": Raw(msgspec.json.encode([delta["citation"]]))})]
         return []
@@ -132,6 +139,10 @@ class StreamReader:
             self._thoughts += 1
             whole = signed("".join(block.text), block.signature, self._thoughts - 1)
             return [Reasoning("", signature=block.signature, extra=_details(whole))]
+        if block.other is not None:
+            said = "".join(block.text)
+            found = {**block.other, "input": msgspec.json.decode(said)} if said else block.other
+            return [Delta("", extra={"content_blocks": Raw(msgspec.json.encode([found]))})]
         return []
 
     def _finish(self, event: dict[str, Any]) -> list[Event]:

@@ -62,7 +62,7 @@ def turns_of(messages: Sequence[Message], names: Mapping[str, str], instruction:
             out.append(Turn("assistant", _texts(message, place)))
         elif message.role == "assistant":
             results = []
-            while at < len(rest) and rest[at][1].role in ("tool", "function"):
+            while at < len(rest) and rest[at][1].role == "tool":
                 results.append(rest[at])
                 at += 1
             out += _calls(place, message, results, names)
@@ -174,9 +174,9 @@ def _calls(place: int, message: Message, results: list[_Placed], names: Mapping[
 
 
 def _take_result(waiting: list[_Placed], call: ToolCall) -> _Placed | None:
-    """Remove and give the answer to `call`: by its id, or in the old form by the function's name."""
+    """Remove and give the answer to `call`."""
     for at, (_, message) in enumerate(waiting):
-        if message.tool_call_id == call.id if message.role == "tool" else message.name == call.name:
+        if message.tool_call_id == call.id:
             return waiting.pop(at)
     return None
 

@@ -29,25 +29,24 @@ _EXTRAS: Mapping[str, Any] = {
 }
 _READ = frozenset(
     {
-        "messages", "temperature", "top_p", "max_tokens", "max_completion_tokens", "tools", "tool_choice", "functions",
-        "function_call", "response_format", "reasoning_effort", "stop", "n", "prompt_cache_key", "session_id",
-        "modalities", "model", "models", "stream", "stream_options", *_EXTRAS,
+        "messages", "temperature", "top_p", "max_tokens", "max_completion_tokens", "tools", "tool_choice",
+        "response_format", "reasoning_effort", "stop", "n", "prompt_cache_key", "session_id", "modalities", "model",
+        "models", "stream", "stream_options", *_EXTRAS,
     }
 )  # fmt: skip
 _READ_V2 = frozenset({"logprobs", "top_logprobs"})
 # Parameters the vendor lacks, with the values that ask for nothing: there is nothing to report then.
-# GigaChat never calls in parallel; `metadata` and `store` are the gateway's own business.
 _NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "frequency_penalty": (0,),
     "presence_penalty": (0,),
     "logprobs": (False,),
     "top_logprobs": (0,),
     "logit_bias": ({},),
-    "parallel_tool_calls": (True, False),
     "store": (False,),
     "service_tier": ("auto", "default"),
 }
-_GATEWAY_ONLY = frozenset({"metadata"})
+# Contract v1 never calls in parallel; v2 may, and cannot be told not to.
+_PARALLEL: Mapping[Contract, tuple[bool, ...]] = {"v1": (True, False), "v2": (True,)}
 _EFFORTS: Mapping[Contract, Mapping[str, str]] = {
     "v1": {"low": "low", "medium": "medium", "high": "high", "xhigh": "high", "max": "high"},
     "v2": {
@@ -106,36 +105,35 @@ class _Format(NamedTuple):
 
 
 class _Asked(NamedTuple):
-    """What both contracts say in their own form."""
+    """What both contracts say in their own form. `silent`: no tool may be called."""
 
     model: str
     turns: list[Turn]
     functions: list[dict[str, Any]]
     hosted: list[str]
     forced: str | None
+    silent: bool
     format: dict[str, Any] | None
 
 
 def vendor_request(request: ChatRequest, model: str, contract: Contract = "v1", ways: Ways = Ways()) -> VendorRequest:
     """The request in the vendor's words. Raises `Invalid` for what it cannot say."""
     hosted = _refuse(request, contract)
-    offered = request.tools() if "tools" in request.fields or "functions" in request.fields else []
+    offered = request.tools() if "tools" in request.fields else []
     choice = request.field("tool_choice")
-    if choice is None:
-        choice = _legacy_choice(request)
     if isinstance(choice, dict) and choice.get("type") == "allowed_tools":
         offered, choice = _allowed(offered, choice.get("allowed_tools") or choice)
-    if choice == "none":
-        hosted = []
     to_vendor = _vendor_names([tool.name for tool in offered])
     wanted = request.field("response_format")
     form = _response_format(wanted, as_function=ways.schema_as_function and not offered)
     turns = turns_of(request.messages(), to_vendor, form.instruction)
-    functions = [] if choice == "none" else [_function(tool, to_vendor) for tool in offered]
+    silent = choice == "none"
+    # Contract v1 is offered none then, contract v2 has a mode for it.
+    functions = [] if silent and contract == "v1" else [_function(tool, to_vendor) for tool in offered]
     forced = _forced(choice, offered, to_vendor) if functions else None
     if form.function is not None:
         functions, forced = [form.function], form.function["name"]
-    asked = _Asked(model, turns, functions, hosted, forced, form.sent)
+    asked = _Asked(model, turns, functions, hosted, forced, silent, form.sent)
     make = _v1_body if contract == "v1" else _v2_body
     return VendorRequest(
         body=_encode(make(request, asked, ways)),
@@ -193,7 +191,7 @@ def _v2_body(request: ChatRequest, asked: _Asked, ways: Ways) -> dict[str, Any]:
     tools += [{name: {}} for name in asked.hosted]
     if tools:
         body["tools"] = tools
-        body["tool_config"] = {"mode": "forced", "function_name": asked.forced} if asked.forced else {"mode": "auto"}
+        body["tool_config"] = _tool_config(asked)
     if "profanity_check" in extras:
         body["disable_filter"] = not extras["profanity_check"]
     if "flags" in extras:
@@ -201,6 +199,12 @@ def _v2_body(request: ChatRequest, asked: _Asked, ways: Ways) -> dict[str, Any]:
     if request.stream:
         body["stream"] = True
     return body
+
+
+def _tool_config(asked: _Asked) -> dict[str, Any]:
+    if asked.forced:
+        return {"mode": "forced", "function_name": asked.forced}
+    return {"mode": "none" if asked.silent else "auto"}
 
 
 def _refuse(request: ChatRequest, contract: Contract) -> list[str]:
@@ -222,12 +226,6 @@ def _refuse(request: ChatRequest, contract: Contract) -> list[str]:
             )
         hosted.append(_HOSTED[kind])
     return list(dict.fromkeys(hosted))
-
-
-def _legacy_choice(request: ChatRequest) -> Any:
-    """`function_call` of the old form in the words of `tool_choice`."""
-    choice = request.field("function_call")
-    return {"type": "function", "function": choice} if isinstance(choice, dict) else choice
 
 
 def _allowed(offered: list[Tool], allowed: dict[str, Any]) -> tuple[list[Tool], Any]:
@@ -334,9 +332,10 @@ def _stops(stop: str | list[str] | None) -> tuple[str, ...]:
 def _dropped(request: ChatRequest, contract: Contract, *, unforced: bool) -> tuple[str, ...]:
     names = ["tool_choice"] if unforced else []
     for name in request.fields:
-        if name in _READ or name in _GATEWAY_ONLY or (contract == "v2" and name in _READ_V2):
+        if name in _READ or (contract == "v2" and name in _READ_V2):
             continue
         value = request.field(name)
-        if value is not None and value not in _NEUTRAL.get(name, ()):
+        neutral = _PARALLEL[contract] if name == "parallel_tool_calls" else _NEUTRAL.get(name, ())
+        if value is not None and value not in neutral:
             names.append(name)
     return tuple(names)

@@ -33,11 +33,10 @@ _as_parts = msgspec.json.Decoder(list[_Part]).decode
 
 def mend_messages(raw: Raw, row: Row) -> Any:
     """The messages with every quirk of `row` answered. Raises `Invalid` for a part that the server cannot read."""
-    looks = row.parts or row.reasoning_back or row.short_call_ids or not row.legacy_functions
+    looks = row.parts or row.reasoning_back or row.short_call_ids
     seen = bytes(raw) if looks else b""
     reasons = row.reasoning_back != "" and b'"reasoning' in seen
-    legacy = not row.legacy_functions and b'"function' in seen
-    calls = row.short_call_ids and (legacy or b'"tool_call' in seen)
+    calls = row.short_call_ids and b'"tool_call' in seen
     parted = bool(row.parts) and b'"type"' in seen
     heads = _as_heads(raw) if row.system_first or not row.developer_role or parted else []
     if parted:
@@ -46,11 +45,9 @@ def mend_messages(raw: Raw, row: Row) -> Any:
     renamed = not row.developer_role and "developer" in roles
     system_roles = ("system", "developer") if renamed else ("system",)
     scattered = row.system_first and any(role in system_roles for role in roles[1:])
-    if not (renamed or scattered or reasons or calls or legacy):
+    if not (renamed or scattered or reasons or calls):
         return raw
     messages = as_fields_list(raw)
-    if legacy:
-        _modernise(messages)
     for message in messages:
         if renamed and text(message.get("role")) == "developer":
             message["role"] = Raw(b'"system"')
@@ -87,21 +84,6 @@ def _check_parts(heads: list[_Head], row: Row) -> None:
                     f"This model reads no content of the type '{part.type}', only {', '.join(sorted(row.parts))}.",
                     param=f"messages[{place}].content[{number}].type",
                 )
-
-
-def _modernise(messages: list[Fields]) -> None:
-    """Calls and results of the form before tools, which had no ids: a result answers the call before it."""
-    last = NULL
-    for place, message in enumerate(messages):
-        called = message.pop("function_call", NULL)
-        if called != NULL:
-            last = Raw(msgspec.json.encode(f"call_{place}"))
-            call = {"id": last, "type": "function", "function": called}
-            message["tool_calls"] = Raw(msgspec.json.encode([call]))
-        elif text(message.get("role")) == "function":
-            message["role"] = Raw(b'"tool"')
-            message["tool_call_id"] = last if last != NULL else Raw(b'"call_0"')
-            message.pop("name", None)
 
 
 def _mend_reasoning(message: Fields, *, keep: bool) -> None:

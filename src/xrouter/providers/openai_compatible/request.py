@@ -16,7 +16,7 @@ from .tools import mend_tools
 # https://platform.openai.com/docs/api-reference/chat/create, without those that we set ourselves.
 _OPENAI_FIELDS = frozenset(
     {
-        "audio", "frequency_penalty", "function_call", "functions", "logit_bias", "logprobs",
+        "audio", "frequency_penalty", "logit_bias", "logprobs",
         "max_completion_tokens", "max_tokens", "messages", "metadata", "modalities", "moderation", "n",
         "parallel_tool_calls", "prediction", "presence_penalty", "prompt_cache_key", "prompt_cache_options",
         "prompt_cache_retention", "reasoning_effort", "response_format", "safety_identifier", "seed",
@@ -32,7 +32,7 @@ _COMPLETION_FIELDS = frozenset(
     }
 )  # fmt: skip
 _OURS = frozenset({"model", "models", "stream", "stream_options"})
-_ABOUT_TOOLS = frozenset({"tools", "tool_choice", "functions", "function_call"})
+_ABOUT_TOOLS = frozenset({"tools", "tool_choice"})
 _NULL = Raw(b"null")
 _TRUE = Raw(b"true")
 _USAGE_PLEASE = Raw(b'{"include_usage":true}')
@@ -76,7 +76,7 @@ def upstream_request(request: ChatRequest, model: str, row: Row) -> UpstreamRequ
     for name, theirs in row.rename.items():
         if name in fields:
             fields[theirs] = fields.pop(name)
-    offers_tools = fields.get("tools", _NULL) != _NULL or fields.get("functions", _NULL) != _NULL
+    offers_tools = fields.get("tools", _NULL) != _NULL
     path = "completions" if as_text else "chat/completions"
     return UpstreamRequest(_encode(fields), tuple(dropped), thinking, offers_tools, stream, path)
 

@@ -59,8 +59,6 @@ class Quirks(msgspec.Struct, frozen=True):
     - `parts`: the kinds of content part that the server reads; another one is the client's error, for leaving a
       picture or a recording out would change the question. Empty: any may pass.
     - `functions_only`: tools other than functions are the client's error, for the same reason.
-    - `legacy_functions`: false where `functions` and `function_call`, the form before tools, are unknown and would be
-      ignored; they are sent as tools, in the request and in the conversation.
     - `allowed_tools`: false where this form of `tool_choice` is unknown; only the tools that it allows are sent.
     - `required_word`: the server's word for `tool_choice: required` (Mistral: `any`).
     - `short_call_ids`: ids of tool calls must be nine letters and digits (Mistral answers 400 to any other). Ids that
@@ -106,7 +104,6 @@ class Quirks(msgspec.Struct, frozen=True):
     extras: frozenset[str] = frozenset()
     parts: frozenset[str] = frozenset()
     functions_only: bool = False
-    legacy_functions: bool = True
     allowed_tools: bool = True
     required_word: str = "required"
     short_call_ids: bool = False

@@ -14,8 +14,6 @@ _NULL = Raw(b"null")
 
 def mend_tools(fields: dict[str, Any], row: Row) -> None:
     """`tools` and `tool_choice` in the server's words, in place. Raises `Invalid` for a tool that it cannot offer."""
-    if not row.legacy_functions:
-        _modernise(fields)
     if row.functions_only and fields.get("tools", _NULL) != _NULL:
         _check_tools(fields["tools"])
     raw = fields.get("tool_choice", _NULL)
@@ -26,20 +24,6 @@ def mend_tools(fields: dict[str, Any], row: Row) -> None:
         choice = fields["tool_choice"] = _allow(fields, choice.get("allowed_tools", choice))
     if choice == "required" != row.required_word:
         fields["tool_choice"] = row.required_word
-
-
-def _modernise(fields: dict[str, Any]) -> None:
-    """`functions` and `function_call` as tools, unless there are tools already."""
-    functions, call = fields.pop("functions", _NULL), fields.pop("function_call", _NULL)
-    if functions == _NULL or "tools" in fields:
-        return
-    tools = [{"type": "function", "function": function} for function in msgspec.json.decode(functions, type=list[Raw])]
-    fields["tools"] = Raw(msgspec.json.encode(tools))
-    choice = msgspec.json.decode(call)
-    if choice is not None and "tool_choice" not in fields:
-        fields["tool_choice"] = Raw(
-            msgspec.json.encode(choice if isinstance(choice, str) else {"type": "function", "function": choice})
-        )
 
 
 def _check_tools(raw: Raw) -> None:

@@ -122,8 +122,8 @@ def _messages(messages: list[Message]) -> list[dict[str, Any]]:
     out: list[dict[str, Any]] = []
     for place, message in enumerate(messages):
         text = _text(message, place)
-        if message.role in ("tool", "function"):
-            call_id = message.tool_call_id or message.name or ""
+        if message.role == "tool":
+            call_id = message.tool_call_id or ""
             if call_id not in names:
                 raise Invalid(
                     f"messages[{place}] answers no call of an assistant message before it", param=f"messages[{place}]"

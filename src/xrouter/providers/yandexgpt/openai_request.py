@@ -81,23 +81,19 @@ def _messages(request: ChatRequest, name: ModelName, *, sees: bool) -> list[dict
         if role == "developer":
             message["role"] = "system"
         elif role == "assistant":
-            _calls(message, given, place, names, own=name.is_own)
-        elif role in ("tool", "function"):
-            _result(message, given, place, names, own=name.is_own)
+            _calls(message, place, names, own=name.is_own)
+        elif role == "tool":
+            _result(message, place, names, own=name.is_own)
         message["content"] = _content(message.get("content"), place, sees=sees)
         out.append(message)
     return out
 
 
-def _calls(message: dict[str, Any], given: Mapping[str, Any], place: int, names: dict[str, str], *, own: bool) -> None:
+def _calls(message: dict[str, Any], place: int, names: dict[str, str], *, own: bool) -> None:
     """The calls of one turn. The vendor's own models know a call by its function's name: so they named it
     themselves before we gave it an id of its own."""
-    legacy, calls = given.get("function_call"), message.get("tool_calls") or []
-    if legacy and not calls:
-        calls = [{"id": legacy.get("name"), "function": legacy}]
-    message.pop("tool_calls", None)
     shown = []
-    for number, call in enumerate(calls):
+    for number, call in enumerate(message.pop("tool_calls", ())):
         function = call.get("function")
         if not isinstance(function, dict):
             raise Invalid("only calls of functions are known", param=f"messages[{place}].tool_calls[{number}]")
@@ -109,15 +105,12 @@ def _calls(message: dict[str, Any], given: Mapping[str, Any], place: int, names:
         message["tool_calls"] = shown
 
 
-def _result(
-    message: dict[str, Any], given: Mapping[str, Any], place: int, names: Mapping[str, str], *, own: bool
-) -> None:
-    call_id = given.get("tool_call_id") or given.get("name") or ""
+def _result(message: dict[str, Any], place: int, names: Mapping[str, str], *, own: bool) -> None:
+    call_id = message.get("tool_call_id") or ""
     if call_id not in names:
         raise Invalid(
             f"messages[{place}] answers no call of an assistant message before it", param=f"messages[{place}]"
         )
-    message["role"] = "tool"
     message["tool_call_id"] = names[call_id] if own else call_id
     message.pop("name", None)
 

@@ -9,11 +9,11 @@ from xrouter.core.errors import Invalid
 _READ: Final = frozenset(
     {
         "messages", "model", "models", "stream", "stream_options", "prompt", "n", "modalities", "temperature",
-        "max_tokens", "max_completion_tokens", "stop", "tools", "tool_choice", "parallel_tool_calls", "functions",
-        "function_call", "response_format", "reasoning_effort", "metadata", "store",
+        "max_tokens", "max_completion_tokens", "stop", "tools", "tool_choice", "parallel_tool_calls",
+        "response_format", "reasoning_effort",
     }
 )  # fmt: skip
-"""Read by us, or the gateway's own business: `n` is made of so many attempts."""
+"""Read by us, or by the gateway: `n` is made of so many attempts."""
 
 # Parameters that the vendor lacks, with the values that ask for nothing: there is nothing to report then.
 _NEUTRAL: Final[Mapping[str, tuple[Any, ...]]] = {
@@ -23,6 +23,7 @@ _NEUTRAL: Final[Mapping[str, tuple[Any, ...]]] = {
     "top_logprobs": (0,),
     "logit_bias": ({},),
     "service_tier": ("auto", "default"),
+    "store": (False,),
     "top_p": (1,),
 }
 
@@ -45,7 +46,7 @@ def refuse(request: ChatRequest) -> None:
 
 
 def tools_of(request: ChatRequest) -> Tools:
-    """The tools and the choice, the legacy form included. Raises `Invalid`."""
+    """The tools and the choice. Raises `Invalid`."""
     functions = []
     for place, tool in enumerate(request.field("tools") or ()):
         if tool.get("type") != "function":
@@ -55,10 +56,6 @@ def tools_of(request: ChatRequest) -> Tools:
             )
         functions.append(tool["function"])
     choice = request.field("tool_choice")
-    if not functions:
-        functions = list(request.field("functions") or ())
-        legacy = request.field("function_call")
-        choice = {"type": "function", "function": legacy} if isinstance(legacy, dict) else choice or legacy
     kept = [_known(function) for function in functions]
     if not kept:
         return Tools([], "none")
