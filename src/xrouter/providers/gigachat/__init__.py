@@ -322,7 +322,7 @@ class GigaChat:
             stops=upstream.stops,
             wants_object=upstream.wants_object,
             schema_function=upstream.schema_function,
-            schema=upstream.schema,
+            schemas=upstream.schemas,
         )
 
     def _no_picture(self, answer: Answer) -> ProviderRefused | Exception:
