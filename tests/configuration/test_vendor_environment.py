@@ -1,12 +1,20 @@
 """Providers out of the vendors' own variables."""
 
+from datetime import date
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from xrouter.cli.commands import app
 from xrouter.configuration import vendor_environment
 from xrouter.configuration.effective import load
+from xrouter.configuration.prices import catalogue
+from xrouter.core.money import moscow_midnight
+from xrouter.core.operation import Operation
 from xrouter.core.secret import Secret
+from xrouter.providers import kinds
+from xrouter.providers import load as load_kind
 from xrouter.settings import ConfigError, Settings
 
 
@@ -15,6 +23,15 @@ def _bare(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in vendor_environment.variables():
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(f"{name}_FILE", raising=False)
+
+
+NOW = moscow_midnight(date(2026, 11, 21))
+WORK = {
+    "embed": Operation.EMBEDDINGS,
+    "text-search-": Operation.EMBEDDINGS,
+    "-art": Operation.IMAGES,
+    "image": Operation.IMAGES,
+}
 
 
 def settings(**more: object) -> Settings:
@@ -39,6 +56,40 @@ def test_each_vendor_is_added_by_its_key(monkeypatch: pytest.MonkeyPatch) -> Non
     assert [model.name for model in found["mts"].models] == ["qwen3-32b", "bge-m3"]
     assert effective.sources["providers.gigachat"] == "environment (GIGACHAT_CREDENTIALS, GIGACHAT_SCOPE)"
     assert effective.hints == ()
+
+
+def all_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every variable that a login needs."""
+    for name, vendor in vendor_environment.vendors().items():
+        for setting in vendor.needs[0]:
+            variable = vendor.choice if setting == "models" else vendor.settings[setting][0]
+            value = "https://gpt.mwsapis.ru/projects/p/openai/v1" if setting == "base_url" else f"of-{name}"
+            monkeypatch.setenv(variable, value)
+
+
+def test_the_start_takes_all_vendors_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    all_set(monkeypatch)
+    monkeypatch.setenv("XROUTER_DATA_DIR", str(tmp_path))
+    monkeypatch.delenv("XROUTER_CONFIG", raising=False)
+    result = CliRunner().invoke(app, ["config", "check"])
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout.startswith(f"good: {len(vendor_environment.vendors())} providers, ")
+
+
+@pytest.mark.parametrize("name", vendor_environment.vendors())
+def test_what_a_vendor_serves_by_default_is_known(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    all_set(monkeypatch)
+    vendor = vendor_environment.vendors()[name]
+    assert vendor.kind in kinds()
+    found = load_kind(vendor.kind).deployments(name, load(settings(), vendors=True).config.providers[name])
+    assert [one.upstream_model for one in found] == (vendor.models or [f"of-{name}"])
+    assert Operation.CHAT in found[0].serves, "an alias for the provider leads to a model that chats"
+    for one in found:
+        wanted = next((work for word, work in WORK.items() if word in one.upstream_model.lower()), Operation.CHAT)
+        assert one.serves >= {wanted}, one.id
+        if catalogue(vendor.kind) and wanted is Operation.CHAT:
+            assert one.price is not None, one.id
+            assert one.price.at(NOW) is not None, one.id
 
 
 def test_the_names_of_the_users_documents_lead_somewhere(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,19 @@ GIGACHAT_V2 = "second/GigaChat-2"
 TBANK = "tbank/t-pro-it-2.1"
 BOTH = (GIGACHAT, TBANK)
 FORMS = (*BOTH, GIGACHAT_V2)
+YANDEX_FOLDER = "b1gsimulatedfolder00"
+# Every way in which a provider of the stage is asked, and those that may call several tools at once.
+EVERYBODY = {
+    "gigachat v1": "gigachat/GigaChat-2",
+    "gigachat v2": "second/GigaChat-2",
+    "yandexgpt": "yandexgpt/yandexgpt/latest",
+    "yandexgpt hosted": "yandexgpt/qwen3-235b-a22b-fp8/latest",
+    "yandexgpt native": "native/yandexgpt/latest",
+    "mts": "mts/t-pro-it-2.1",
+    "tbank": "tbank/t-pro-it-2.1",
+    "anthropic": "anthropic/claude-sonnet-5-5",
+}
+AT_ONCE = {way: model for way, model in EVERYBODY.items() if not way.startswith("gigachat")}
 MAX_BODY_BYTES = 256 * 1024
 
 ENVIRONMENT = {
@@ -50,7 +63,7 @@ def vendors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Simulators]:
 @pytest.fixture(autouse=True)
 def _calm_vendors(request: pytest.FixtureRequest) -> None:
     """No test inherits another one's faults and switches."""
-    if "vendors" in request.fixturenames or {"place", "pair"} & set(request.fixturenames):
+    if "vendors" in request.fixturenames or {"place", "pair", "everybody"} & set(request.fixturenames):
         request.getfixturevalue("vendors").control("reset")
 
 
@@ -72,6 +85,39 @@ def pair(vendors: Simulators, tmp_path_factory: pytest.TempPathFactory) -> Itera
     config["providers"]["pers"] = account(vendors.url, "pers-two", "GIGACHAT_API_PERS")
     environment = ENVIRONMENT | {"XROUTER_DEFAULT_MODEL": TBANK}
     with gateway(tmp_path_factory.mktemp("pair"), config, workers=2, environment=environment) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def everybody(vendors: Simulators, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    """One gateway process before all vendors: the models of `EVERYBODY`."""
+    config = config_for(vendors.url)
+    yandex = {
+        "kind": "yandexgpt",
+        "base_url": f"{vendors.url}/yandex/v1",
+        "api_key": "AQVNeverybody",
+        "models": ["yandexgpt/latest", "qwen3-235b-a22b-fp8/latest"],
+    }
+    folder = {"folder": YANDEX_FOLDER}
+    config["providers"] |= {
+        "gigachat": account(vendors.url, "everybody") | {"models": ["GigaChat-2", "GigaChat-Plus"]},
+        "second": account(vendors.url, "everybody-two") | {"options": {"contract": "v2"}},
+        "yandexgpt": yandex | {"options": folder},
+        "native": yandex | {"models": ["yandexgpt/latest"], "options": folder | {"surface": "native"}},
+        "mts": {
+            "kind": "mts",
+            "base_url": f"{vendors.url}/mts/projects/demo/openai/v1",
+            "api_key": "any",
+            "models": ["t-pro-it-2.1"],
+        },
+        "anthropic": {
+            "kind": "anthropic",
+            "base_url": f"{vendors.url}/anthropic",
+            "api_key": "any",
+            "models": ["claude-sonnet-5-5"],
+        },
+    }
+    with gateway(tmp_path_factory.mktemp("everybody"), config | {"aliases": {}}, environment=ENVIRONMENT) as running:
         yield running
 
 

@@ -1,16 +1,28 @@
-"""Tool calls through the whole product: parallel, streamed, forced, without arguments, over several turns."""
+"""Tool calls through the whole product, for every provider: parallel, streamed, forced, without arguments, over
+several turns."""
 
 import json
 from typing import Any
 
 import pytest
-from tests.journey.conftest import FORMS, TBANK, Sdk
+from campaigns.stage import Gateway
+from tests.journey.conftest import AT_ONCE, EVERYBODY, Sdk
 
 
-@pytest.fixture(params=FORMS)
+@pytest.fixture
+def place(everybody: Gateway) -> Gateway:
+    return everybody
+
+
+@pytest.fixture(params=EVERYBODY)
 def model(request: pytest.FixtureRequest) -> str:
-    name: str = request.param
-    return name
+    return EVERYBODY[request.param]
+
+
+@pytest.fixture(params=AT_ONCE)
+def parallel(request: pytest.FixtureRequest) -> str:
+    """A model that may call several tools at once."""
+    return AT_ONCE[request.param]
 
 
 def tool(name: str, **properties: str) -> Any:
@@ -52,25 +64,32 @@ async def test_a_tool_is_called(sdk: Sdk, model: str) -> None:
     assert set(json.loads(call.function.arguments)) == {"city"}
 
 
-async def test_tools_are_called_in_parallel(sdk: Sdk) -> None:
-    answer = await sdk.chat(TBANK, QUESTION, tools=[WEATHER, RATE])
+async def test_tools_are_called_in_parallel(sdk: Sdk, parallel: str) -> None:
+    answer = await sdk.chat(parallel, QUESTION, tools=[WEATHER, RATE])
     calls = answer.choices[0].message.tool_calls
     assert [call.function.name for call in calls] == ["get_weather", "get_rate"]
     assert len({call.id for call in calls}) == 2
 
-    one = await sdk.chat(TBANK, QUESTION, tools=[WEATHER, RATE], parallel_tool_calls=False)
+    one = await sdk.chat(parallel, QUESTION, tools=[WEATHER, RATE], parallel_tool_calls=False)
     assert len(one.choices[0].message.tool_calls) == 1
 
 
-async def test_parallel_calls_are_streamed_piece_by_piece(sdk: Sdk) -> None:
-    whole = await sdk.chat(TBANK, QUESTION, tools=[WEATHER, RATE])
-    chunks = await sdk.stream(TBANK, QUESTION, tools=[WEATHER, RATE])
+@pytest.mark.parametrize("way", [way for way in EVERYBODY if way not in AT_ONCE])
+async def test_a_vendor_with_one_call_at_a_time_makes_one(sdk: Sdk, way: str) -> None:
+    answer = await sdk.chat(EVERYBODY[way], QUESTION, tools=[WEATHER, RATE], parallel_tool_calls=True)
+    assert len(answer.choices[0].message.tool_calls) == 1
+
+
+async def test_parallel_calls_are_streamed(sdk: Sdk, parallel: str) -> None:
+    whole = await sdk.chat(parallel, QUESTION, tools=[WEATHER, RATE])
+    chunks = await sdk.stream(parallel, QUESTION, tools=[WEATHER, RATE])
 
     calls = collected(chunks)
     assert [calls[index]["name"] for index in sorted(calls)] == ["get_weather", "get_rate"]
     assert [calls[index]["arguments"] for index in sorted(calls)] == [
         call.function.arguments for call in whole.choices[0].message.tool_calls
     ]
+    assert len({calls[index]["id"] for index in calls}) == 2
     assert chunks[-1].choices[0].finish_reason == "tool_calls"
 
 
@@ -95,14 +114,24 @@ async def test_a_tool_without_arguments_gets_an_empty_object(sdk: Sdk, model: st
     assert json.loads(arguments) == {}
 
 
-async def test_a_forced_tool_is_called_against_an_order_to_speak(sdk: Sdk, model: str) -> None:
-    forced: Any = {"type": "function", "function": {"name": "get_rate"}}
-    answer = await sdk.chat(model, "echo: no tools please", tools=[WEATHER, RATE], tool_choice=forced)
+# The OpenAI surface of this vendor knows no force: the tool is offered alone, and the client is told.
+UNFORCED = (EVERYBODY["yandexgpt"], EVERYBODY["yandexgpt hosted"])
+FORCED: Any = {"type": "function", "function": {"name": "get_rate"}}
+
+
+async def test_a_forced_tool_is_called_and_no_other(sdk: Sdk, model: str) -> None:
+    order = "What is the weather?" if model in UNFORCED else "echo: no tools please"
+    answer = await sdk.chat(model, order, tools=[WEATHER, RATE], tool_choice=FORCED)
     (call,) = answer.choices[0].message.tool_calls
     assert call.function.name == "get_rate"
 
-    required = await sdk.chat(model, "echo: no tools please", tools=[WEATHER], tool_choice="required")
-    assert required.choices[0].message.tool_calls[0].function.name == "get_weather"
+    chunks = await sdk.stream(model, order, tools=[WEATHER, RATE], tool_choice=FORCED)
+    (streamed,) = collected(chunks).values()
+    assert (streamed["name"], streamed["arguments"]) == ("get_rate", call.function.arguments)
+
+    raw = await sdk.raw(model, order, tools=[WEATHER], tool_choice="required")
+    assert raw.parse().choices[0].message.tool_calls[0].function.name == "get_weather"
+    assert raw.headers.get("x-xrouter-dropped-params") == ("tool_choice" if model in UNFORCED else None)
 
     none = await sdk.chat(model, "What is the weather?", tools=[WEATHER], tool_choice="none")
     assert none.choices[0].message.content
@@ -138,7 +167,7 @@ async def test_several_results_over_several_turns_reach_the_model(sdk: Sdk, mode
     else:
         said = (await sdk.chat(model, **asked)).choices[0].message.content
     assert "98.7" in said
-    if model == TBANK:  # GigaChat's form ends with one result; both stand in the conversation
+    if model in AT_ONCE.values():  # GigaChat's form ends with one result; both stand in the conversation
         assert "plus 27" in said
 
 

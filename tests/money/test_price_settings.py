@@ -1,12 +1,16 @@
 """What an operator writes under `price`, and the built-in catalogue."""
 
+from collections.abc import Mapping
 from datetime import date
 from decimal import Decimal
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
 
 from xrouter import providers
+from xrouter.configuration import prices
 from xrouter.configuration.prices import catalogue, parse_catalogue
 from xrouter.core.money import Price, moscow_midnight
 from xrouter.settings import ConfigError, parse_config
@@ -14,14 +18,21 @@ from xrouter.settings import ConfigError, parse_config
 NOW = moscow_midnight(date(2026, 11, 21))
 
 
-def price_of(price: Any, name: str = "m", kind: str = "openai_compatible", **model: Any) -> Price | None:
-    account = {
+def price_of(
+    price: Any,
+    name: str = "m",
+    kind: str = "openai_compatible",
+    account: Mapping[str, Any] = MappingProxyType({}),
+    **model: Any,
+) -> Price | None:
+    filled = {
         "kind": kind,
         "api_key": "k",
         "base_url": "https://a.example/v1",
         "models": [{"name": name, "price": price} | model],
+        **account,
     }
-    config = parse_config({"providers": {"a": account}}, "x.yaml")
+    config = parse_config({"providers": {"a": filled}}, "x.yaml")
     (found,) = providers.load(kind).deployments("a", config.providers["a"])
     return found.price
 
@@ -112,10 +123,43 @@ def test_the_catalogue_knows_what_the_vendors_publish() -> None:
     assert lite is not None
     assert lite.micro(input_tokens=10**6, batch=True) == 32_500_000
     assert giga["GigaChat-2"].at(moscow_midnight(date(2026, 1, 31))) is None  # nobody recorded the older prices
-    alice = catalogue("yandexgpt")["aliceai-llm"].at(NOW)
+    yandex = {name: found.at(NOW) for name, found in catalogue("yandexgpt").items()}
+    assert {name: found.micro(input_tokens=1000) for name, found in yandex.items() if found is not None} == {
+        "aliceai-llm": 500_000,
+        "yandexgpt/rc": 800_000,
+        "yandexgpt/latest": 1_200_000,
+        "yandexgpt-lite/latest": 200_000,
+        "yandexgpt-lite/rc": 200_000,
+        "qwen3-235b-a22b-fp8/latest": 500_000,
+        "gpt-oss-120b/latest": 300_000,
+        "gpt-oss-20b/latest": 100_000,
+        "gemma-3-27b-it/latest": 400_000,
+    }
+    alice = yandex["aliceai-llm"]
     assert alice is not None
+    assert alice.micro(output_tokens=1000) == 1_200_000
+    assert alice.micro(input_tokens=1000, cached_tokens=1000) == 500_000
     assert alice.micro(input_tokens=1000, tool_tokens=1000) == 130_000
     assert catalogue("nobody") == {}
+
+
+def test_every_table_of_the_catalogue_is_a_kind() -> None:
+    text = (Path(prices.__file__).with_name("prices.toml")).read_text(encoding="utf-8")
+    assert set(parse_catalogue(text)) <= set(providers.kinds())
+    assert all(parse_catalogue(text).values())
+
+
+@pytest.mark.parametrize(
+    ("name", "listed"),
+    [
+        ("yandexgpt", "yandexgpt/latest"),
+        ("yandexgpt:rc", "yandexgpt/rc"),
+        ("gpt://b1gfolder/gpt-oss-20b/latest", "gpt-oss-20b/latest"),
+        ("aliceai-llm", "aliceai-llm"),
+    ],
+)
+def test_a_price_is_found_under_every_name_of_a_model(name: str, listed: str) -> None:
+    assert price_of(None, name, "yandexgpt", account={"options": {"folder": "b1g"}}) == catalogue("yandexgpt")[listed]
 
 
 @pytest.mark.parametrize(

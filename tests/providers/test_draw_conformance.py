@@ -59,13 +59,16 @@ async def test_recorded_answers_give_the_expected_pictures(kind: str, path: Path
     assert path.name.startswith("bad_") == ("raises" in got)
 
 
-@pytest.mark.parametrize(("status", "expected"), STATUSES)
 @pytest.mark.parametrize("kind", CAPABLE)
-async def test_statuses_become_errors(kind: str, status: int, expected: type) -> None:
+async def test_statuses_become_errors(kind: str) -> None:
+    for status, expected in STATUSES:
+        await check_status(kind, status, expected)
+
+
+async def check_status(kind: str, status: int, expected: type[UpstreamError]) -> None:
     attempt = attempt_for(chat_request())
     with pytest.raises(expected) as caught:
         await draw(kind, Reply(status, JSON, [b'{"error":{"message":"No"}}']), request(), attempt)
-    assert isinstance(caught.value, UpstreamError)
     assert caught.value.message.startswith(f"acme answered {status}")
     assert attempt.upstream_status == status
 

@@ -69,14 +69,17 @@ async def test_recorded_answers_give_the_expected_vectors(kind: str, path: Path)
     assert path.name.startswith("bad_") == ("raises" in got)
 
 
-@pytest.mark.parametrize(("status", "expected"), STATUSES)
 @pytest.mark.parametrize("kind", CAPABLE)
-async def test_statuses_become_errors(kind: str, status: int, expected: type) -> None:
+async def test_statuses_become_errors(kind: str) -> None:
+    for status, expected in STATUSES:
+        await check_status(kind, status, expected)
+
+
+async def check_status(kind: str, status: int, expected: type[UpstreamError]) -> None:
     attempt = attempt_for(chat_request())
     body = b'{"error":{"message":"No: secret-key-of-ours","code":"x"}}'
     with pytest.raises(expected) as caught:
         await embed(kind, Reply(status, JSON, [body]), request(), attempt)
-    assert isinstance(caught.value, UpstreamError)
     assert caught.value.message.startswith(f"acme answered {status}")
     assert "secret-key-of-ours" not in caught.value.message
     assert attempt.upstream_status == status

@@ -22,6 +22,7 @@ from xrouter.providers.gigachat.json_object import ObjectCutter
 from xrouter.providers.gigachat.request import VendorRequest, Ways, vendor_request
 from xrouter.providers.gigachat.sources import SourceMarkers
 from xrouter.simulators.gigachat_files import PICTURE
+from xrouter.simulators.json_schema import accepts
 
 AS_USUAL = Ways()
 STATE = "77d3fb14-457a-46ba-937e-8d856156d003"
@@ -411,6 +412,26 @@ async def test_structured_output_also_where_the_model_has_none(
     assert finish == "stop"
     statuses = [row["status"] for row in await place.rows("/chat/completions")]
     assert statuses == ([200] if model == MODEL else [422, 200])
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_arguments_are_what_the_clients_schema_says(place: Stand, contract: Any, stream: bool) -> None:
+    parameters = {
+        "type": "object",
+        "properties": {"n": {"enum": [1, 2]}, "rest": {"anyOf": [{"$ref": "#"}, {"type": "null"}]}},
+        "required": ["n", "rest"],
+    }
+    tool = {"type": "function", "function": {"name": "web_search", "parameters": parameters}}
+    choice = {"type": "function", "function": {"name": "web_search"}}
+    request = asked("Ищи", tools=[tool], tool_choice=choice, stream=stream)
+    events = await collect(place.connect(**contract), request, attempt(request))
+    if stream:
+        ((name, arguments),) = [(event.name, event.arguments) for event in events if isinstance(event, ToolDelta)]
+    else:
+        (call,) = events[0].choices[0].message.tool_calls
+        name, arguments = call.name, call.arguments
+    assert name == "web_search"
+    assert accepts(parameters, json.loads(arguments)), arguments
 
 
 async def test_structured_output_beside_tools_has_no_other_way(place: Stand, contract: Any) -> None:

@@ -51,7 +51,7 @@ def test_every_kind_keeps_the_port(kind: str) -> None:
     assert (one.id, one.provider, one.kind, one.upstream_model) == ("acme/m", "acme", kind, "m")
 
 
-def test_prices_come_from_the_file_else_from_the_kind() -> None:
+def test_prices_come_from_the_file_else_from_the_catalogue() -> None:
     models = [
         "GigaChat-2-Pro",
         {"name": "GigaChat-2", "price": {"input_rub_per_1m": 1, "output_rub_per_1m": "2.5"}},
@@ -166,11 +166,9 @@ def test_a_row_that_leads_inside_is_told_at_start() -> None:
         ("[acme]\nneed_key = true", r"\[acme\] need_key: is not a known key; did you mean 'needs_key'\?"),
         ("[acme]\nneeds_key = 'yes'", r"\[acme\] needs_key: expected `bool`, got `str`"),
         ("[acme]\nthink_tags = 'outline'", r"\[acme\] think_tags: invalid enum value 'outline'"),
-        ("[acme.prices]\nm = { input = 1 }", r"\[acme\] prices\S*: object missing required field `output`"),
-        (
-            "[acme.prices]\nm = { input = 1, output = 2, cache = 3 }",
-            r"\[acme\] prices\S*: object contains unknown.*cache",
-        ),
+        ("[acme.errors]\nX = { code = 'x' }", r"\[acme\] errors\S*: object missing required field `status`"),
+        ("[acme.errors]\nX = { status = 1, cod = 2 }", r"\[acme\] errors\S*: object contains unknown.*cod"),
+        ("[acme.prices]\nm = { input = 1 }", r"\[acme\] prices: is not a known key"),
         ("[_lists]\na = ['x']\n[acme]\ndrop = ['@b']", r"\[acme\] drop: no list is called '@b'; known lists: @a"),
         ("[acme]\nbase_url = 'llm.example.com'", r"\[acme\] base_url: must begin with https://"),
         ("[acme\n", "is not TOML"),

@@ -207,23 +207,23 @@ def list_deployments(
     settings: ProviderSettings,
     *,
     kind: str,
-    prices: Mapping[str, Price],
     max_concurrency: int,
     options: type[msgspec.Struct] = NoOptions,
     model_options: type[msgspec.Struct] = NoOptions,
     serves: Callable[[str], frozenset[Operation]] = lambda _model: _CHAT,
+    listed_as: Callable[[str], str] = lambda model: model,
     one_choice: bool = False,
     one_input: bool = False,
 ) -> tuple[Deployment, ...]:
-    """The deployments of one account. `prices` and `max_concurrency` are the kind's own defaults; the catalogue
-    (`configuration/prices.toml`) wins over them, and what the operator wrote over both. `options` and `model_options`
-    are the structs that the kind reads its own settings with. `serves` says what a model can do by its name;
-    `one_choice` and `one_input` as in `Deployment`."""
+    """The deployments of one account. `max_concurrency` is the kind's own default; prices are those of the catalogue
+    (`configuration/prices.toml`), where a model stands under `listed_as(its name)`. What the operator wrote wins over
+    both. `options` and `model_options` are the structs that the kind reads its own settings with. `serves` says what
+    a model can do by its name; `one_choice` and `one_input` as in `Deployment`."""
     read_options(name, settings, options)
     for model in settings.models:
         read_model_options(name, model, model_options)
     limit = max_concurrency if settings.max_concurrency is None else settings.max_concurrency
-    built_in = {**prices, **catalogue(kind)}
+    built_in = catalogue(kind)
     return tuple(
         Deployment(
             id=f"{name}/{model.name}",
@@ -234,7 +234,7 @@ def list_deployments(
                 f"providers.{name}.models.{number}",
                 model,
                 model.serves or serves(model.name),
-                built_in.get(model.name),
+                built_in.get(listed_as(model.name)),
             ),
             timeouts=_timeouts(model.timeouts or settings.timeouts),
             max_concurrency=limit,

@@ -190,11 +190,21 @@ def _check_schema(name: str, schema: object, depth: int) -> None:
     """The part of JSON Schema that functions may use is small; the rest is turned down here, not ignored."""
     if not isinstance(schema, dict) or depth > 32:
         raise invalid(f"functions[{name}].parameters: a schema must be an object")
-    for word in ("$ref", "anyOf", "oneOf", "allOf"):
+    for word in ("$ref", "allOf"):
         if word in schema:
             raise invalid(f"functions[{name}].parameters: {word} is not supported")
+    for word in ("anyOf", "oneOf"):
+        options = schema.get(word)
+        if word in schema and (not isinstance(options, list) or len(options) < 2):
+            raise invalid(f"functions[{name}].parameters: {word} needs alternatives")
+        for option in options or ():
+            _check_schema(name, option, depth + 1)
     if "type" in schema and not isinstance(schema["type"], str):
         raise invalid(f"functions[{name}].parameters: type must be a string")
+    if schema.get("type") == "null":
+        raise invalid(f"functions[{name}].parameters: null is not supported")
+    if schema.get("format", "date") not in ("date", "date-time", "time"):
+        raise invalid(f"functions[{name}].parameters: the format {schema['format']} is not supported")
     if schema.get("type") == "object" and not isinstance(schema.get("properties"), dict):
         raise invalid(f"functions[{name}].parameters: an object needs properties")
     if not all(isinstance(option, str) for option in schema.get("enum", ())):

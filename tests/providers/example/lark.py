@@ -37,7 +37,7 @@ class Options(msgspec.Struct):
 def deployments(name: str, settings: ProviderSettings) -> tuple[Deployment, ...]:
     """See `providers.ProviderKind`."""
     upstream_url(name, settings)
-    return list_deployments(name, settings, kind=KIND, prices={}, max_concurrency=0, options=Options)
+    return list_deployments(name, settings, kind=KIND, max_concurrency=0, options=Options)
 
 
 def connect(name: str, settings: ProviderSettings, http: Transport, clock: Clock) -> ChatProvider:

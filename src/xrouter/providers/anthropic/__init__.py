@@ -40,7 +40,7 @@ def deployments(name: str, settings: ProviderSettings) -> tuple[Deployment, ...]
     for model in settings.models:
         if model.serves and model.serves != {Operation.CHAT}:
             raise ConfigError(f"providers.{name}.models.{model.name}.serves: {_KIND} serves chat alone")
-    return list_deployments(name, settings, kind=_KIND, prices={}, max_concurrency=0, options=Options, one_choice=True)
+    return list_deployments(name, settings, kind=_KIND, max_concurrency=0, options=Options, one_choice=True)
 
 
 def connect(name: str, settings: ProviderSettings, http: Transport, clock: Clock) -> ChatProvider:

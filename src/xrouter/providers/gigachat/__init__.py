@@ -10,7 +10,6 @@ from base64 import b64encode
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import replace
-from decimal import Decimal
 from math import inf
 from typing import Final
 from uuid import uuid4
@@ -24,7 +23,6 @@ from xrouter.core.deployment import Deployment
 from xrouter.core.embeddings import Embeddings, EmbeddingsRequest
 from xrouter.core.errors import ProviderAuthFailed, ProviderRefused, ProviderTimeout, ProviderUnavailable
 from xrouter.core.images import Image, Images, ImagesRequest
-from xrouter.core.money import Price
 from xrouter.core.operation import Operation
 from xrouter.core.ports import ChatProvider
 from xrouter.core.secret import Secret
@@ -80,24 +78,6 @@ class ModelOptions(msgspec.Struct):
     contract: Contract | None = None
 
 
-def _one_price(rub: str) -> Price:
-    """Input and output cost the same. No cached price: see `reading.read_usage`."""
-    return Price(Decimal(rub), Decimal(rub))
-
-
-# Roubles per million tokens with VAT, in force since 2026-02-01 (legal entities). The ids of the first
-# generation lead to the second. GigaChat-3 and the further models of embeddings have no published price.
-PRICES: Final = {
-    "GigaChat": _one_price("65"),
-    "GigaChat-2": _one_price("65"),
-    "GigaChat-Pro": _one_price("500"),
-    "GigaChat-2-Pro": _one_price("500"),
-    "GigaChat-Max": _one_price("650"),
-    "GigaChat-2-Max": _one_price("650"),
-    "Embeddings": _one_price("14"),
-}
-
-
 def deployments(name: str, settings: ProviderSettings) -> tuple[Deployment, ...]:
     """See `providers.ProviderKind`."""
     upstream_url(name, settings, _BASE_URL)
@@ -107,7 +87,6 @@ def deployments(name: str, settings: ProviderSettings) -> tuple[Deployment, ...]
         name,
         settings,
         kind=_KIND,
-        prices=PRICES,
         max_concurrency=_CORPORATE_CONCURRENCY if corporate else _CONCURRENCY[scope],
         options=Options,
         model_options=ModelOptions,
@@ -343,7 +322,7 @@ class GigaChat:
             stops=upstream.stops,
             wants_object=upstream.wants_object,
             schema_function=upstream.schema_function,
-            schema=upstream.schema,
+            schemas=upstream.schemas,
         )
 
     def _no_picture(self, answer: Answer) -> ProviderRefused | Exception:

@@ -135,7 +135,7 @@ class StreamReader:
             events.append(Delta(rest))
         name, arguments = function_call(call, self._reading)
         if name == self._reading.schema_function:
-            events.append(Delta(self._reading.structured(arguments)))
+            events.append(Delta(arguments))
             return
         identifier = call_id(self._reading.attempt_id, self._calls, state)
         events.append(ToolDelta(self._calls, identifier, name, arguments, extra=extra))
@@ -165,7 +165,7 @@ def _choice(choice: Fields, place: int, reading: Reading) -> Choice:
     if call is not None and call != NULL:
         name, arguments = function_call(call, reading)
         if name == reading.schema_function:
-            said = reading.structured(arguments)
+            said = arguments
         else:
             state = text_of(message.get("functions_state_id"))
             calls = (ToolCall(call_id(reading.attempt_id, place, state), name, arguments),)

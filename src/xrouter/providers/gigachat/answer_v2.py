@@ -191,7 +191,7 @@ class StreamReaderV2:
             events.append(Delta(rest))
         name, arguments = function_call(call, self._reading)
         if name == self._reading.schema_function:
-            events.append(Delta(self._reading.structured(arguments)))
+            events.append(Delta(arguments))
             return
         identifier = call_id(self._reading.attempt_id, self._calls, self._state)
         extra: Fields | None = None

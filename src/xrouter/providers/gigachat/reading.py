@@ -32,7 +32,8 @@ _as_text = msgspec.json.Decoder(str | None).decode
 class Reading:
     """What a request leaves to know for its answer. `names` leads from the vendor's function names to the client's;
     `stops` end the text; `wants_object`: it must be a JSON object; `schema_function` is the function whose arguments
-    are the answer itself (made for `schema`), for models without structured output."""
+    are the answer itself, for models without structured output. `schemas` are the client's schemas of arguments, by
+    the client's names, where the vendor was given another one."""
 
     provider: str
     in_band: Callable[[Any], UpstreamError]
@@ -41,7 +42,7 @@ class Reading:
     stops: tuple[str, ...] = ()
     wants_object: bool = False
     schema_function: str = ""
-    schema: dict[str, Any] | None = None
+    schemas: Mapping[str, dict[str, Any]] = field(default_factory=dict)
 
     def broken(self, what: str) -> ProviderUnavailable:
         return ProviderUnavailable(f"{self.provider} {what}", provider=self.provider)
@@ -53,13 +54,6 @@ class Reading:
         if native == "function_call" and self.schema_function:
             return "stop"
         return _FINISH.get(native, "stop")
-
-    def structured(self, arguments: str) -> str:
-        """The arguments of the schema's function as the answer that the client's schema describes."""
-        if self.schema is None:
-            return arguments
-        value = msgspec.json.decode(arguments)
-        return msgspec.json.encode(restored(value, self.schema, self.schema)).decode()
 
     def no_object(self) -> ProviderUnavailable:
         return self.broken("did not answer with the JSON object that was asked for")
@@ -109,7 +103,7 @@ class AnswerText:
 
 
 def function_call(raw: Raw, reading: Reading) -> tuple[str, str]:
-    """(the client's name, arguments as JSON text)."""
+    """(the client's name, arguments as JSON text, as the client's schema wants them)."""
     call = as_fields(raw)
     name = text_of(call.get("name"))
     if not name:
@@ -117,7 +111,11 @@ def function_call(raw: Raw, reading: Reading) -> tuple[str, str]:
     arguments = call.get("arguments", Raw(b"{}"))
     value = msgspec.json.decode(arguments)
     text = value if isinstance(value, str) else "{}" if value is None else str(arguments, "utf-8")
-    return reading.names.get(name, name), text
+    name = reading.names.get(name, name)
+    schema = reading.schemas.get(name)
+    if schema is not None and isinstance(value, dict):
+        text = msgspec.json.encode(restored(value, schema, schema)).decode()
+    return name, text
 
 
 def text_of(raw: Raw | None) -> str:

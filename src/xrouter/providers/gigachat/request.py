@@ -4,6 +4,7 @@ import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 import msgspec
@@ -90,7 +91,7 @@ class VendorRequest(NamedTuple):
     uploads: tuple[Upload, ...] = ()
     wants_object: bool = False
     schema_function: str = ""
-    schema: dict[str, Any] | None = None
+    schemas: Mapping[str, dict[str, Any]] = MappingProxyType({})
     has_states: bool = False
     has_schema: bool = False
 
@@ -101,7 +102,7 @@ class _Format(NamedTuple):
     sent: dict[str, Any] | None = None
     instruction: str = ""
     function: dict[str, Any] | None = None
-    schema: dict[str, Any] | None = None
+    schema: dict[str, Any] | None = None  # the client's, of the function
 
 
 class _Asked(NamedTuple):
@@ -144,7 +145,7 @@ def vendor_request(request: ChatRequest, model: str, contract: Contract = "v1", 
         uploads=uploads_of(turns),
         wants_object=(wanted or {}).get("type") == "json_object",
         schema_function="" if form.function is None else form.function["name"],
-        schema=form.schema,
+        schemas=_changed(offered, functions, form),
         has_states=ways.states and any(turn.state for turn in turns),
         has_schema=form.sent is not None and not offered and not hosted,
     )
@@ -251,6 +252,16 @@ def _function(tool: Tool, names: Mapping[str, str]) -> dict[str, Any]:
         out["description"] = tool.description
     out["parameters"] = vendor_schema(tool.parameters)
     return out
+
+
+def _changed(offered: list[Tool], functions: list[dict[str, Any]], form: _Format) -> dict[str, dict[str, Any]]:
+    """The client's schemas that the vendor gets in other words, by the client's names of functions."""
+    if form.function is not None and form.schema is not None:
+        return {form.function["name"]: form.schema}
+    told = zip(offered, functions, strict=False)  # no functions where none may be called
+    return {
+        tool.name: tool.parameters for tool, function in told if tool.parameters not in (None, function["parameters"])
+    }
 
 
 def _forced(choice: Any, offered: list[Tool], names: Mapping[str, str]) -> str | None:

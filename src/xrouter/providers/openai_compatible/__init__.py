@@ -70,10 +70,7 @@ class RowKind:
 
     def deployments(self, name: str, settings: ProviderSettings) -> tuple[Deployment, ...]:
         self._base_url(name, settings)
-        prices = {model: found.price() for model, found in self._row.prices.items()}
-        return list_deployments(
-            name, settings, kind=self._kind, prices=prices, max_concurrency=0, options=Quirks, serves=serves
-        )
+        return list_deployments(name, settings, kind=self._kind, max_concurrency=0, options=Quirks, serves=serves)
 
     def connect(self, name: str, settings: ProviderSettings, http: Transport, clock: Clock) -> ChatProvider:
         if self._row.needs_key and not settings.api_key:

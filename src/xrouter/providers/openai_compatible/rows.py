@@ -3,7 +3,6 @@
 import re
 import tomllib
 from collections.abc import Iterable
-from decimal import Decimal
 from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
@@ -12,7 +11,6 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from xrouter.core.money import Price
 from xrouter.core.operation import Operation
 from xrouter.providers import read_table
 from xrouter.settings import ConfigError, check_upstream_url
@@ -22,17 +20,6 @@ _LISTS, _NAMES = "_lists", "_names"
 
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 EFFORTS: Final[tuple[Effort, ...]] = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
-
-
-class RowPrice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Roubles per million tokens, VAT included."""
-
-    input: Decimal
-    output: Decimal
-    cached: Decimal | None = None
-
-    def price(self) -> Price:
-        return Price(self.input, self.output, self.cached)
 
 
 class Meaning(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -131,7 +118,6 @@ class Row(Quirks, frozen=True):
     - `needs_key`: it refuses calls without a key, so a configuration without one is an error.
     - `base_form`: how the address of an account looks, for servers that have the account in the path; `<name>` stands
       for what is the account's own. A base URL with another path is an error at start.
-    - `prices`: model -> price of this very host (an open model has another price elsewhere).
 
     `@name` in a list stands for the list of that name under `[_lists]`.
     """
@@ -139,7 +125,6 @@ class Row(Quirks, frozen=True):
     base_url: str = ""
     base_form: str = ""
     needs_key: bool = False
-    prices: dict[str, RowPrice] = {}
 
     def check_form(self, name: str, url: str) -> None:
         """Raises `ConfigError` for a base URL that cannot be an account's."""
@@ -179,7 +164,7 @@ def serves(model: str) -> frozenset[Operation]:
 def parse_rows(text: str) -> dict[str, Row]:
     """Rows out of TOML text. Raises `ConfigError` that names the file, the row and the field."""
     try:
-        tables = tomllib.loads(text, parse_float=Decimal)
+        tables = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{_FILE.name}: is not TOML: {error}") from None
     lists = tables.pop(_LISTS, {})

@@ -42,7 +42,7 @@ from . import native_answer, native_request
 from .failures import error_of, judged
 from .key_file import AUDIENCE, ServiceKey, read_iam_token
 from .mending import MendingReader, mended
-from .names import PRICES, ModelName, check_names, read_name
+from .names import ModelName, check_names, read_name
 from .openai_request import Outgoing, openai_request
 from .options import Options, check_login, service_key
 
@@ -70,10 +70,10 @@ def deployments(name: str, settings: ProviderSettings) -> tuple[Deployment, ...]
         name,
         settings,
         kind=_KIND,
-        prices={configured: PRICES[read.tail] for configured, read in names.items() if read.tail in PRICES},
         max_concurrency=_CONCURRENCY,
         options=Options,
         serves=lambda model: frozenset({names[model].operation}),
+        listed_as=lambda model: names[model].tail,
         one_choice=True,
         one_input=True,
     )

@@ -4,16 +4,12 @@ A URI is `gpt://<folder>/<model>/<branch>`. Short forms: `yandexgpt`, `yandexgpt
 `yandexgpt-lite/latest@<suffix of a tuned model>`. Branches move on every month (`rc` becomes `latest`, that
 `deprecated`), so a name with a branch is no fixed model.
 
-Sources: https://yandex.cloud/docs/ai-studio/concepts/generation/models (models, contexts),
-https://yandex.cloud/docs/ai-studio/pricing (both early 2026).
+Source: https://yandex.cloud/docs/ai-studio/concepts/generation/models (early 2026).
 """
 
 import re
-from collections.abc import Mapping
-from decimal import Decimal
 from typing import Final, NamedTuple
 
-from xrouter.core.money import Price
 from xrouter.core.operation import Operation
 from xrouter.settings import ConfigError
 
@@ -27,25 +23,6 @@ _EMBEDDERS: Final = ("text-search-", "text-embeddings")
 _PAINTERS: Final = ("yandex-art",)
 _OWN: Final = ("yandexgpt", "aliceai")
 _SEEING: Final = ("gemma-3-", "qwen2.5-vl", "qwen-2.5-vl", "qwen3-vl")
-
-
-def _per_1k(input_rub: str, cached: str, output: str) -> Price:
-    """The vendor lists roubles per thousand tokens, VAT included."""
-    return Price(Decimal(input_rub) * 1000, Decimal(output) * 1000, Decimal(cached) * 1000)
-
-
-# Synchronous calls. A tuned model, a `deprecated` branch, embeddings and pictures have no published price here.
-PRICES: Final[Mapping[str, Price]] = {
-    "aliceai-llm": _per_1k("0.50", "0.50", "1.20"),
-    "yandexgpt/rc": _per_1k("0.80", "0.80", "0.80"),  # Pro 5.1
-    "yandexgpt/latest": _per_1k("1.20", "1.20", "1.20"),  # Pro 5
-    "yandexgpt-lite/latest": _per_1k("0.20", "0.20", "0.20"),
-    "yandexgpt-lite/rc": _per_1k("0.20", "0.20", "0.20"),
-    "qwen3-235b-a22b-fp8/latest": _per_1k("0.50", "0.50", "0.50"),
-    "gpt-oss-120b/latest": _per_1k("0.30", "0.30", "0.30"),
-    "gpt-oss-20b/latest": _per_1k("0.10", "0.10", "0.10"),
-    "gemma-3-27b-it/latest": _per_1k("0.40", "0.40", "0.40"),
-}
 
 
 class ModelName(NamedTuple):
