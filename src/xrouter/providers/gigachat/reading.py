@@ -72,16 +72,16 @@ class AnswerText:
     """The text of one choice, in any cut, as it may be shown: ended by a stop sequence (`hit`), and nothing but the
     object where one was asked for."""
 
-    __slots__ = ("_object", "_plain", "_stops", "hit")
+    __slots__ = ("_object", "_stops", "hit", "plain")
 
     def __init__(self, reading: Reading) -> None:
         self._stops = StopCutter(reading.stops)
         self._object = ObjectCutter() if reading.wants_object else None
-        self._plain = not reading.stops and self._object is None
+        self.plain = not reading.stops and self._object is None
         self.hit = False
 
     def feed(self, text: str) -> str:
-        if self._plain:
+        if self.plain:
             return text
         text = self._stops.feed(text)
         self.hit = self._stops.hit
@@ -89,7 +89,7 @@ class AnswerText:
 
     def end(self) -> str:
         """What was held back, now that nothing follows."""
-        if self._plain:
+        if self.plain:
             return ""
         text = self._stops.end()
         return text if self._object is None else self._object.feed(text)
