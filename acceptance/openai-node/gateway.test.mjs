@@ -1,4 +1,4 @@
-// The openai SDK for Node against the gateway, for both vendors behind it.
+// The openai SDK for Node against the gateway, for all vendors behind it.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -7,7 +7,17 @@ import OpenAI from "openai";
 
 const URL = `${process.env.XROUTER_ACCEPTANCE_URL}/v1`;
 const KEY = process.env.XROUTER_ACCEPTANCE_KEY;
-const [GIGACHAT, TBANK] = ["gigachat/GigaChat-2", "tbank/t-pro-it-2.1"];
+const [GIGACHAT, TBANK, YANDEX, HOSTED, MTS] = [
+  "gigachat/GigaChat-2",
+  "tbank/t-pro-it-2.1",
+  "yandex/yandexgpt",
+  "yandex/qwen3-235b-a22b-fp8",
+  "mts/t-pro-it-2.1",
+];
+const CHATTERS = [GIGACHAT, TBANK, YANDEX, HOSTED, MTS];
+const EMBEDDERS = ["gigachat/Embeddings", "mts/bge-m3", "tbank/bge-m3", "yandex/text-search-doc"];
+const PAINTERS = [GIGACHAT, "tbank/qwen-image", "yandex/yandex-art"];
+const RERANKERS = ["mts/bge-reranker-v2-m3", "tbank/bge-reranker-v2-m3"];
 const TOOL = {
   type: "function",
   function: {
@@ -18,7 +28,7 @@ const TOOL = {
 const client = new OpenAI({ baseURL: URL, apiKey: KEY, maxRetries: 0, timeout: 30_000 });
 const ask = (content) => [{ role: "user", content }];
 
-for (const model of [GIGACHAT, TBANK]) {
+for (const model of CHATTERS) {
   test(`a chat: ${model}`, async () => {
     const { data, response } = await client.chat.completions
       .create({ model, messages: ask("echo: Привет"), temperature: 0 })
@@ -102,9 +112,38 @@ test("our own errors", async () => {
   );
 });
 
+for (const model of EMBEDDERS) {
+  test(`vectors: ${model}`, async () => {
+    const { data, usage } = await client.embeddings.create({ model, input: ["раз", "два"] });
+    assert.deepEqual(data.map((one) => one.index), [0, 1]);
+    assert.ok(data[0].embedding.length > 100);
+    assert.equal(data[0].embedding.length, data[1].embedding.length);
+    assert.notDeepEqual(data[0].embedding, data[1].embedding);
+    assert.ok(usage.prompt_tokens > 0);
+  });
+}
+
+for (const model of PAINTERS) {
+  test(`a picture: ${model}`, async () => {
+    const { data } = await client.images.generate({ model, prompt: "рыжий кот" });
+    assert.equal(data.length, 1);
+    assert.match(Buffer.from(data[0].b64_json, "base64").toString("latin1"), /^(\xff\xd8\xff|\x89PNG)/);
+  });
+}
+
+for (const model of RERANKERS) {
+  test(`a ranking: ${model}`, async () => {
+    const body = { model, query: "кот", documents: ["собака", "кот"], top_n: 1 };
+    const { results } = await client.post("/rerank", { body });
+    assert.deepEqual(results.map((one) => one.index), [1]);
+  });
+}
+
 test("the models", async () => {
   const found = [];
   for await (const model of client.models.list()) found.push(model.id);
-  assert.ok(found.includes(GIGACHAT) && found.includes(TBANK));
-  assert.equal((await client.models.retrieve(TBANK)).id, TBANK);
+  for (const model of [...CHATTERS, ...EMBEDDERS, ...PAINTERS, ...RERANKERS]) {
+    assert.ok(found.includes(model), model);
+    assert.equal((await client.models.retrieve(model)).id, model);
+  }
 });

@@ -1,9 +1,10 @@
 """The openai SDK against the gateway, for all vendors behind it, in strict validation."""
 
 import asyncio
+import base64
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import openai
@@ -12,13 +13,18 @@ import pytest
 
 URL = f"{os.environ['XROUTER_ACCEPTANCE_URL']}/v1"
 KEY = os.environ["XROUTER_ACCEPTANCE_KEY"]
-GIGACHAT, TBANK, YANDEX, HOSTED = MODELS = (
+GIGACHAT, TBANK, YANDEX, HOSTED, MTS = MODELS = (
     "gigachat/GigaChat-2",
     "tbank/t-pro-it-2.1",
     "yandex/yandexgpt",
     "yandex/qwen3-235b-a22b-fp8",
+    "mts/t-pro-it-2.1",
 )
-OTHER = {GIGACHAT: TBANK, TBANK: GIGACHAT, YANDEX: TBANK, HOSTED: GIGACHAT}
+OTHER = {GIGACHAT: TBANK, TBANK: GIGACHAT, YANDEX: MTS, HOSTED: GIGACHAT, MTS: YANDEX}
+EMBEDDERS = ("gigachat/Embeddings", "mts/bge-m3", "tbank/bge-m3", "yandex/text-search-doc")
+PAINTERS = (GIGACHAT, "tbank/qwen-image", "yandex/yandex-art")
+RERANKERS = ("mts/bge-reranker-v2-m3", "tbank/bge-reranker-v2-m3")
+SWITCHED_OFF = ("mts", "status-400")  # what MWS says with a plain 400: an operator's matter, no client's
 PARAMETERS = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 WEATHER: Any = {"type": "function", "function": {"name": "get_weather", "parameters": PARAMETERS}}
 TIME: Any = {"type": "function", "function": {"name": "get_time"}}
@@ -88,11 +94,16 @@ def test_tool_round_trip(client: openai.OpenAI, model: str) -> None:
     assert "plus 27" in (last.choices[0].message.content or "")
 
 
-def test_parallel_tools(client: openai.OpenAI) -> None:
-    answer = client.chat.completions.create(
-        model=TBANK, messages=ask("call get_weather and get_time"), tools=[WEATHER, TIME]
-    )
-    assert [call.function.name for call in answer.choices[0].message.tool_calls or []] == ["get_weather", "get_time"]
+@pytest.mark.parametrize("parallel", [TBANK, YANDEX, HOSTED, MTS])  # a message of GigaChat holds one call
+def test_parallel_tools(client: openai.OpenAI, parallel: str) -> None:
+    asked: Any = {"model": parallel, "messages": ask("call get_weather and get_time"), "tools": [WEATHER, TIME]}
+    whole = client.chat.completions.create(**asked)
+    with client.chat.completions.stream(**asked) as stream:
+        streamed = stream.get_final_completion()
+    for answer in (whole, streamed):
+        calls = answer.choices[0].message.tool_calls or []
+        assert [call.function.name for call in calls] == ["get_weather", "get_time"]
+        assert len({call.id for call in calls}) == 2
 
 
 def test_parsed_answer(client: openai.OpenAI, model: str) -> None:
@@ -132,6 +143,8 @@ def test_failover(client: openai.OpenAI, model: str) -> None:
 def test_vendor_errors(
     client: openai.OpenAI, model: str, fault: str, error: type[openai.APIStatusError], status: int
 ) -> None:
+    if (model.partition("/")[0], fault) == SWITCHED_OFF:
+        error, status = openai.InternalServerError, 502
     with pytest.raises(error) as caught:
         client.chat.completions.create(
             model=f"{model}+{fault}",
@@ -142,14 +155,14 @@ def test_vendor_errors(
     assert model.partition("/")[0] in caught.value.message
 
 
-def test_own_errors(client: openai.OpenAI) -> None:
+def test_own_errors(client: openai.OpenAI, model: str) -> None:
     with pytest.raises(openai.BadRequestError) as caught:
-        client.chat.completions.create(model=TBANK, messages=ask("hi"), temperature=3)
+        client.chat.completions.create(model=model, messages=ask("hi"), temperature=3)
     assert caught.value.param == "temperature"
     with pytest.raises(openai.NotFoundError):
         client.chat.completions.create(model="nobody/nothing", messages=ask("hi"))
     with pytest.raises(openai.AuthenticationError):
-        client.with_options(api_key="sk-wrong").chat.completions.create(model=TBANK, messages=ask("hi"))
+        client.with_options(api_key="sk-wrong").chat.completions.create(model=model, messages=ask("hi"))
 
 
 def test_error_inside_a_stream(client: openai.OpenAI, model: str) -> None:
@@ -168,16 +181,6 @@ def test_async_client(model: str) -> None:
         return {answer.choices[0].message.content for answer in answers}
 
     assert asyncio.run(asked()) == {"ok"}
-
-
-def serving(client: openai.OpenAI, output: str) -> str:
-    """A model whose answers are of that kind; the test is skipped where the gateway has none."""
-    root = os.environ["XROUTER_ACCEPTANCE_URL"]
-    listed: Any = client.get(f"{root}/api/v1/models", cast_to=object)
-    for model in listed["data"]:
-        if output in model["architecture"]["output_modalities"]:
-            return model["id"]
-    pytest.skip(f"the simulators behind this gateway serve no model for {output}")
 
 
 def test_completion(client: openai.OpenAI, model: str) -> None:
@@ -201,9 +204,27 @@ def test_completion_of_what_a_chat_cannot(client: openai.OpenAI, model: str) -> 
 
 
 def test_a_model_for_something_else(client: openai.OpenAI, model: str) -> None:
-    with pytest.raises(openai.BadRequestError, match="does chat") as caught:
-        client.embeddings.create(model=model, input="x")
-    assert caught.value.code == "model_not_supported"
+    tries: list[Callable[[], object]] = [
+        lambda: client.embeddings.create(model=model, input="x"),
+        lambda: client.post("/rerank", body={"model": model, "query": "x", "documents": ["y"]}, cast_to=object),
+    ]
+    if model not in PAINTERS:
+        tries.append(lambda: client.images.generate(model=model, prompt="x"))
+    for attempt in tries:
+        with pytest.raises(openai.BadRequestError, match="does chat") as caught:
+            attempt()
+        assert caught.value.code == "model_not_supported"
+
+
+@pytest.mark.parametrize("other", sorted({*EMBEDDERS, *PAINTERS, *RERANKERS} - {*MODELS}))
+def test_a_model_that_does_not_chat(client: openai.OpenAI, other: str) -> None:
+    for attempt in (
+        lambda: client.chat.completions.create(model=other, messages=ask("hi")),
+        lambda: client.completions.create(model=other, prompt="hi"),
+    ):
+        with pytest.raises(openai.BadRequestError) as caught:
+            attempt()
+        assert caught.value.code == "model_not_supported"
 
 
 def test_strict_parameters(client: openai.OpenAI) -> None:
@@ -217,26 +238,64 @@ def test_strict_parameters(client: openai.OpenAI) -> None:
     assert served.model == TBANK
 
 
-def test_embeddings(client: openai.OpenAI) -> None:
-    model = serving(client, "embeddings")
-    plain = client.embeddings.create(model=model, input=["раз", "два"], encoding_format="float")
+@pytest.mark.parametrize("embedder", EMBEDDERS)
+def test_embeddings(client: openai.OpenAI, embedder: str) -> None:
+    plain = client.embeddings.create(model=embedder, input=["раз", "два"], encoding_format="float")
     # Without a wish the SDK asks for base64 and decodes it; its strict validation then wants what it has not got.
     packed = client.with_options(_extra_kwargs={"_strict_response_validation": False}).embeddings.create(
-        model=model, input=["раз", "два"]
+        model=embedder, input=["раз", "два"]
     )
     assert [one.index for one in packed.data] == [0, 1]
+    assert plain.data[0].embedding != plain.data[1].embedding
+    assert plain.usage.prompt_tokens > 0
     for one, other in zip(plain.data, packed.data, strict=True):
         assert one.embedding == pytest.approx(other.embedding, rel=1e-6)
 
 
-def test_pictures(client: openai.OpenAI) -> None:
-    model = serving(client, "image")
-    answer = client.images.generate(model=model, prompt="рыжий кот")
-    assert answer.data
-    assert answer.data[0].b64_json
+@pytest.mark.parametrize("painter", PAINTERS)
+def test_pictures(client: openai.OpenAI, painter: str) -> None:
+    answer = client.images.generate(model=painter, prompt="рыжий кот")
+    (picture,) = answer.data or []
+    assert base64.b64decode(picture.b64_json or "").startswith((b"\xff\xd8\xff", b"\x89PNG"))
 
 
-def test_rerank(client: openai.OpenAI) -> None:
-    body = {"model": serving(client, "rerank"), "query": "кот", "documents": ["собака", "кот"], "top_n": 1}
+@pytest.mark.parametrize("reranker", RERANKERS)
+def test_rerank(client: openai.OpenAI, reranker: str) -> None:
+    body = {"model": reranker, "query": "кот", "documents": ["собака", "кот"], "top_n": 1}
     answer: Any = client.post("/rerank", body=body, cast_to=object)
     assert [set(result) for result in answer["results"]] == [{"index", "relevance_score"}]
+    assert answer["results"][0]["index"] == 1
+
+
+def work_of(client: openai.OpenAI, model: str) -> Callable[[str], object]:
+    """The simplest call for what that model does."""
+    if model in EMBEDDERS:
+        return lambda name: client.embeddings.create(model=name, input="x")
+    if model in PAINTERS:
+        return lambda name: client.images.generate(model=name, prompt="x")
+    return lambda name: client.post("/rerank", body={"model": name, "query": "x", "documents": ["y"]}, cast_to=object)
+
+
+@pytest.mark.parametrize("other", sorted({*EMBEDDERS, *PAINTERS, *RERANKERS}))
+@pytest.mark.parametrize(("fault", "status"), [("status-400", 400), ("status-401", 502), ("status-500", 502)])
+def test_vendor_errors_elsewhere(client: openai.OpenAI, other: str, fault: str, status: int) -> None:
+    if (other.partition("/")[0], fault) == SWITCHED_OFF:
+        status = 502
+    broken = f"{other}+{fault}"
+    with pytest.raises(openai.APIStatusError) as caught:
+        work_of(client, other)(broken)
+    assert caught.value.status_code == status
+    assert other.partition("/")[0] in caught.value.message
+
+
+def test_nothing_is_served_that_is_not_tried_here(client: openai.OpenAI) -> None:
+    root = os.environ["XROUTER_ACCEPTANCE_URL"]
+    listed: Any = client.get(f"{root}/api/v1/models", cast_to=object)
+    served = {
+        (model["id"], does)
+        for model in listed["data"]
+        for does in model["architecture"]["output_modalities"]
+        if "/" in model["id"]  # what has none is an alias
+    }
+    tried = {"text": MODELS, "embeddings": EMBEDDERS, "image": PAINTERS, "rerank": RERANKERS}
+    assert served == {(model, does) for does, models in tried.items() for model in models}

@@ -1,7 +1,10 @@
 """OpenRouter's own SDK (1.3.84) against `/api/v1` of the gateway: it validates whatever comes back."""
 
+import base64
+import json
 import os
 import time
+import urllib.request
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,7 +14,16 @@ from openrouter import OpenRouter, errors
 
 URL = f"{os.environ['XROUTER_ACCEPTANCE_URL']}/api/v1"
 KEY = os.environ["XROUTER_ACCEPTANCE_KEY"]
-GIGACHAT, TBANK = MODELS = ("gigachat/GigaChat-2", "tbank/t-pro-it-2.1")
+GIGACHAT, TBANK, YANDEX, HOSTED, MTS = MODELS = (
+    "gigachat/GigaChat-2",
+    "tbank/t-pro-it-2.1",
+    "yandex/yandexgpt",
+    "yandex/qwen3-235b-a22b-fp8",
+    "mts/t-pro-it-2.1",
+)
+EMBEDDERS = ("gigachat/Embeddings", "mts/bge-m3", "tbank/bge-m3", "yandex/text-search-doc")
+PAINTERS = (GIGACHAT, "tbank/qwen-image", "yandex/yandex-art")
+RERANKERS = ("mts/bge-reranker-v2-m3", "tbank/bge-reranker-v2-m3")
 
 
 @pytest.fixture
@@ -29,14 +41,6 @@ def ask(text: str) -> list[Any]:
     return [{"role": "user", "content": text}]
 
 
-def serving(client: OpenRouter, output: str) -> str:
-    """A model whose answers are of that kind; the test is skipped where the gateway has none."""
-    for found in client.models.list().result.data:
-        if output in found.architecture.output_modalities:
-            return found.id
-    pytest.skip(f"the simulators behind this gateway serve no model for {output}")
-
-
 def test_the_sdk_is_the_one_that_was_measured() -> None:
     assert openrouter.__version__ == "1.3.84"
 
@@ -48,7 +52,7 @@ def test_chat(client: OpenRouter, model: str) -> None:
     assert answer.model == model
     assert answer.usage is not None
     assert answer.usage.cost is not None
-    assert answer.usage.cost > 0 or model == GIGACHAT
+    assert answer.usage.cost > 0
 
 
 def test_stream(client: OpenRouter, model: str) -> None:
@@ -90,6 +94,8 @@ def test_an_error_inside_a_stream(client: OpenRouter, model: str) -> None:
     ],
 )
 def test_vendor_errors(client: OpenRouter, model: str, fault: str, error: type[Exception]) -> None:
+    if (model, fault) == (MTS, "status-400"):  # says there that the deployment is switched off: no client's matter
+        error = errors.BadGatewayResponseError
     with pytest.raises(error) as caught:
         client.chat.send(model=f"{model}+{fault}", messages=ask("hi"), timeout_ms=20_000)
     assert model.partition("/")[0] in str(caught.value)
@@ -116,7 +122,7 @@ def test_models(client: OpenRouter, model: str) -> None:
     listed = client.models.list().result
     assert listed.total_count == len(listed.data)
     found = {one.id: one for one in listed.data}[model]
-    assert float(found.pricing.prompt) > 0 or model == GIGACHAT
+    assert float(found.pricing.prompt) > 0
     author, slug = model.split("/")
     assert client.models.get(author=author, slug=slug).data == found
 
@@ -135,21 +141,49 @@ def test_the_key_and_what_it_spent(client: OpenRouter) -> None:
     assert now.usage_daily <= now.usage_monthly <= now.usage
 
 
-def test_embeddings(client: OpenRouter) -> None:
-    model = serving(client, "embeddings")
-    found: Any = client.embeddings.generate(model=model, input=["раз", "два"], encoding_format="float")
+@pytest.mark.parametrize("embedder", EMBEDDERS)
+def test_embeddings(client: OpenRouter, embedder: str) -> None:
+    found: Any = client.embeddings.generate(model=embedder, input=["раз", "два"], encoding_format="float")
     assert [one.index for one in found.data] == [0, 1]
     assert len(found.data[0].embedding) == len(found.data[1].embedding) > 0
 
 
-def test_rerank(client: OpenRouter) -> None:
-    model = serving(client, "rerank")
-    found: Any = client.rerank.rerank(model=model, query="кот", documents=["собака", "кот"], top_n=1)
+@pytest.mark.parametrize("reranker", RERANKERS)
+def test_rerank(client: OpenRouter, reranker: str) -> None:
+    found: Any = client.rerank.rerank(model=reranker, query="кот", documents=["собака", "кот"], top_n=1)
     (best,) = found.results
-    assert best.document.text == ["собака", "кот"][best.index]
+    assert best.index == 1
+    assert best.document.text == "кот"
 
 
-def test_pictures(client: OpenRouter) -> None:
-    model = serving(client, "image")
-    found: Any = client.images.generate(model=model, prompt="рыжий кот", n=1)
-    assert found.data[0].b64_json
+@pytest.mark.parametrize("painter", PAINTERS)
+def test_pictures(client: OpenRouter, painter: str) -> None:
+    found: Any = client.images.generate(model=painter, prompt="рыжий кот", n=1)
+    assert base64.b64decode(found.data[0].b64_json).startswith((b"\xff\xd8\xff", b"\x89PNG"))
+
+
+@pytest.mark.parametrize("model", [*EMBEDDERS, *PAINTERS[1:], *RERANKERS])
+def test_models_for_something_else(client: OpenRouter, model: str) -> None:
+    author, slug = model.split("/")
+    assert client.models.get(author=author, slug=slug).data.id == model
+    with pytest.raises(errors.BadRequestResponseError, match="does"):
+        client.chat.send(model=model, messages=ask("hi"))
+
+
+def test_completions(model: str) -> None:
+    # The SDK has no words for them: its endpoint is asked as it is.
+    body = json.dumps({"model": model, "prompt": "echo: and so on"}).encode()
+    headers = {"Authorization": f"Bearer {KEY}", "Content-Type": "application/json"}
+    with urllib.request.urlopen(urllib.request.Request(f"{URL}/completions", body, headers), timeout=30) as reply:
+        answer = json.load(reply)
+    assert answer["choices"][0]["text"] == "and so on"
+    assert answer["model"] == model
+
+
+def test_a_tool_call(client: OpenRouter, model: str) -> None:
+    parameters = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+    tools: Any = [{"type": "function", "function": {"name": "get_weather", "parameters": parameters}}]
+    answer = client.chat.send(model=model, messages=ask("Weather?"), tools=tools)
+    assert answer.choices[0].finish_reason == "tool_calls"
+    (call,) = answer.choices[0].message.tool_calls or []
+    assert set(json.loads(call.function.arguments)) == {"city"}

@@ -100,6 +100,27 @@ def test_every_package_for_node_has_a_hash_and_none_names_a_host() -> None:
         assert "://" not in lock.read_text()
 
 
+def test_every_module_for_go_has_a_hash_and_none_comes_from_elsewhere() -> None:
+    locks = sorted(ROOT.glob("acceptance/*/go.sum"))
+    assert locks
+    for lock in locks:
+        lines = lock.read_text().splitlines()
+        assert lines
+        assert [line for line in lines if not re.fullmatch(r"[\w./!-]+ v\S+ h1:[A-Za-z0-9+/]{43}=", line)] == []
+        assert "replace" not in lock.with_name("go.mod").read_text()
+
+
+def test_every_version_for_java_is_exact_and_nothing_names_a_host() -> None:
+    poms = sorted(ROOT.glob("acceptance/*/pom.xml"))
+    assert poms
+    for pom in poms:
+        text = pom.read_text().replace('xmlns="http://maven.apache.org/POM/4.0.0"', "")
+        assert "://" not in text
+        named = re.findall(r"<(?:dependency|plugin)>(.*?)</(?:dependency|plugin)>", text, re.DOTALL)
+        assert named
+        assert [one for one in named if not re.search(r"<version>\d[\w.-]*</version>", one)] == []
+
+
 @pytest.mark.parametrize("line", ["--index-url https://example.com", "a @ https://example.com/a.whl", "a>=1", "# note"])
 def test_any_other_line_in_a_lock_would_be_noticed(line: str) -> None:
     with pytest.raises(ValueError, match="not a pin"):
