@@ -44,6 +44,8 @@ async def test_files_of_secrets_and_of_options_are_watched(tmp_path: Path) -> No
     watching = Watching(first, again, lambda config, files: taken.append((config, files)), 0.01)
     running = asyncio.create_task(watching.run())
     try:
+        await until(lambda: loads == 2)  # the look with which it begins
+        assert taken == []
         write(key, "two!")
         await until(lambda: len(taken) == 1)
         assert taken[0][0].providers["a"].api_key == Secret("two!")
@@ -61,6 +63,26 @@ async def test_files_of_secrets_and_of_options_are_watched(tmp_path: Path) -> No
         watching.hurry()
         await until(lambda: len(taken) == 4)
         assert taken[3][1] == {key, option, path}
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_a_change_before_the_first_stamp_is_not_lost(tmp_path: Path) -> None:
+    """A worker that starts slowly: the file changes after it was read and before it is watched."""
+    key, option, path = tmp_path / "key", tmp_path / "option", tmp_path / "x.yaml"
+    write(key, "one")
+    write(option, "one")
+    write(path, TEXT % (key, option))
+    settings = Settings().model_copy(update={"config": path})
+    first = load(settings, vendors=False)
+    write(key, "two!")
+    taken: list[Config] = []
+    watching = Watching(first, lambda: load(settings, vendors=False), lambda config, _: taken.append(config), 60)
+    running = asyncio.create_task(watching.run())
+    try:
+        await until(lambda: len(taken) == 1)
+        assert taken[0].providers["a"].api_key == Secret("two!")
     finally:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)

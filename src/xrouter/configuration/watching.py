@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterable
+from itertools import zip_longest
 from pathlib import Path
 
 import structlog
@@ -27,6 +28,7 @@ class Watching:
         self._load = load
         self._take = take
         self._every_s = every_s
+        self._first = first.config
         self._files = first.files
         self._wanted = asyncio.Event()
         self._seen = stamps(first.files)
@@ -36,12 +38,14 @@ class Watching:
         self._wanted.set()
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Until cancelled. Begins with one look more: a file may have changed between its reading at the start and
+        its first stamp, and that change would never be seen."""
+        await self._reload(frozenset())
         while True:
             asked = await self._asked()
             found = await asyncio.to_thread(stamps, self._files)
             if asked or found != self._seen:
-                pairs = zip(self._files, found, self._seen, strict=True)
+                pairs = zip_longest(self._files, found, self._seen)
                 changed = frozenset(path for path, now, before in pairs if asked or now != before)
                 self._seen = found
                 await self._reload(changed)
@@ -58,13 +62,14 @@ class Watching:
     async def _reload(self, changed: frozenset[Path]) -> None:
         try:
             found = await asyncio.to_thread(self._load)
-            self._take(found.config, changed)
+            if changed or found.config != self._first:
+                self._take(found.config, changed)
         except ConfigError as error:
             _log.error("the configuration cannot be used; the old one stays", reason=str(error))
             return
         if found.files != self._files:
             self._files = found.files
-            self._seen = await asyncio.to_thread(stamps, found.files)
+            self._seen = ()  # stamped from now on, and loaded once more for what changed before that
 
 
 def stamps(files: Iterable[Path]) -> Stamps:
