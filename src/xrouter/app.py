@@ -124,15 +124,12 @@ async def check(settings: Settings, config: Config) -> tuple[list[Deployment], l
     problems: list[str] = []
     for name, provider in config.providers.items():
         try:
-            kind = providers.load(provider.kind)
-            transport = transport_for(name, provider, settings.max_in_flight)
-        except ValueError as error:
-            problems.append(f"providers.{name}: {error}")
+            transport = _open_transport(name, provider, settings)
+        except ConfigError as error:
+            problems.append(str(error))
             continue
         try:
-            deployments = kind.deployments(name, provider)
-            kind.connect(name, provider, transport, SystemClock())
-            found += deployments
+            found += _connect(name, provider, transport)[0]
         except ConfigError as error:
             problems.append(str(error))
         finally:
@@ -162,10 +159,13 @@ class App:
         self._replaced: list[Closing] = []  # providers whose credentials have changed, with work beside their calls
         self._journal = FileJournal(_journals(settings), clock)
         self._slots = HostSlots(settings.data_dir / "slots")
-        self._deployments, self._speakers = self._connect(settings, config)
-        self._served: dict[str, tuple[Deployment, ...]] = {}
+        self._deployments: dict[str, tuple[Deployment, ...]] = {}
+        self._speakers: dict[str, ChatProvider] = {}
+        for name, provider in config.providers.items():
+            transport = self._transports[name] = _open_transport(name, provider, settings)
+            self._deployments[name], self._speakers[name] = _connect(name, provider, transport)
         served = self._catalog(config, self._deployments)
-        self._served.update(served.served)
+        self._served = dict(served.served)  # `take` changes it in place
         served = replace(served, served=self._served)
         self._metrics = Metrics(shared_dir(), models=served.served)
         logs.sink.on_dropped = self._metrics.log_lines_dropped
@@ -252,13 +252,7 @@ class App:
             if provider != self._config.providers[name] or changes.files_of(provider) & files
         ]
         for name in changed:
-            provider = taken.providers[name]
-            try:
-                kind = providers.load(provider.kind)
-                deployments[name] = kind.deployments(name, provider)
-                speakers[name] = kind.connect(name, provider, self._transports[name], SystemClock())
-            except ValueError as error:
-                raise ConfigError(f"providers.{name}: {error}") from error
+            deployments[name], speakers[name] = _connect(name, taken.providers[name], self._transports[name])
         served = self._catalog(taken, deployments).served
         known = (*secrets_in(self._settings), *secrets_in(self._config), *secrets_in(taken))
         self._logs.redaction = Redaction(known)
@@ -271,22 +265,6 @@ class App:
             _log.info("took over new credentials, options or prices", providers=changed)
         if left:
             _log.warning("some changes of the configuration take a restart", changes=left)
-
-    def _connect(
-        self, settings: Settings, config: Config
-    ) -> tuple[dict[str, tuple[Deployment, ...]], dict[str, ChatProvider]]:
-        deployments: dict[str, tuple[Deployment, ...]] = {}
-        speakers: dict[str, ChatProvider] = {}
-        for name, provider in config.providers.items():
-            try:
-                kind = providers.load(provider.kind)
-                transport = transport_for(name, provider, settings.max_in_flight)
-            except ValueError as error:
-                raise ConfigError(f"providers.{name}: {error}") from error
-            self._transports[name] = transport
-            deployments[name] = kind.deployments(name, provider)
-            speakers[name] = kind.connect(name, provider, transport, SystemClock())
-        return deployments, speakers
 
     def _catalog(self, config: Config, deployments: Mapping[str, tuple[Deployment, ...]]) -> Catalog:
         return _build_catalog(self._settings, config, [one for found in deployments.values() for one in found])
@@ -332,6 +310,26 @@ class App:
             )
             if self._flush:
                 self._metrics.flusher_stands(self._books.flusher)
+
+
+def _open_transport(name: str, provider: ProviderSettings, settings: Settings) -> Transport:
+    """As `transport_for`, but raises `ConfigError` that names the place, also for a kind that nobody knows."""
+    try:
+        providers.load(provider.kind)
+        return transport_for(name, provider, settings.max_in_flight)
+    except ValueError as error:
+        raise ConfigError(f"providers.{name}: {error}") from error
+
+
+def _connect(
+    name: str, provider: ProviderSettings, transport: Transport
+) -> tuple[tuple[Deployment, ...], ChatProvider]:
+    """The deployments of one account and what speaks with it. Raises `ConfigError`."""
+    kind = providers.load(provider.kind)
+    try:
+        return kind.deployments(name, provider), kind.connect(name, provider, transport, SystemClock())
+    except ValueError as error:
+        raise ConfigError(f"providers.{name}: {error}") from error
 
 
 def _build_catalog(settings: Settings, config: Config, deployments: list[Deployment]) -> Catalog:

@@ -7,7 +7,7 @@ knows travels in `extra` (beside what it belongs to) or as an `Extension`. No ad
 `Reasoning.signature` yet: they stand here because the union is frozen and the later dialects need them.
 """
 
-from typing import Any, ClassVar, Literal, TypeAlias, get_args
+from typing import Any, ClassVar, Final, Literal, TypeAlias, get_args
 
 import msgspec
 from msgspec import Raw, Struct
@@ -131,6 +131,15 @@ def _tool(function: dict[str, Any]) -> Tool:
 
 
 # ── usage ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+MOST_TOKENS: Final = 1_000_000_000
+"""A report of more than that is absurd: then the gateway estimates."""
+
+
+def token_count(value: object) -> int | None:
+    """A vendor's count that can be billed, or None. A vendor's number becomes money, so it is read with distrust."""
+    return value if type(value) is int and 0 <= value <= MOST_TOKENS else None
 
 
 class Usage(Struct, frozen=True, gc=False):

@@ -97,7 +97,6 @@ class Answer:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
             self._refuse(error)
-            return
         if not self.status:
             self._head_bytes += len(data)
             if self._head_bytes > _MAX_HEAD_BYTES:
@@ -234,8 +233,6 @@ class Answer:
             self.fail("protocol", str(own))
         else:
             self.fail("protocol", f"broke HTTP/1.1 ({error})")
-        if self._waiter is not None:
-            self._wake(self._waiter)
 
     def _take(self) -> bytes:
         """All of the body that lies here, and the socket may go on."""

@@ -5,9 +5,8 @@ from typing import Any, Final
 import msgspec
 from msgspec import Raw
 
-from xrouter.core.chat import Usage
+from xrouter.core.chat import MOST_TOKENS, Usage, token_count
 
-_MOST_TOKENS: Final = 1_000_000_000
 _READ_HERE: Final = frozenset(
     {"input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens"}
 )
@@ -17,13 +16,13 @@ def read_usage(found: Any) -> Usage | None:
     """Ours for theirs, or None where the report is absent or absurd (then the gateway estimates)."""
     if not isinstance(found, dict):
         return None
-    fresh, output = _count(found.get("input_tokens")), _count(found.get("output_tokens"))
+    fresh, output = token_count(found.get("input_tokens")), token_count(found.get("output_tokens"))
     cached, written = (
-        _count(found.get(name) or 0) for name in ("cache_read_input_tokens", "cache_creation_input_tokens")
+        token_count(found.get(name) or 0) for name in ("cache_read_input_tokens", "cache_creation_input_tokens")
     )
     if fresh is None or output is None or cached is None or written is None:
         return None
-    if fresh + cached + written > _MOST_TOKENS:
+    if fresh + cached + written > MOST_TOKENS:
         return None
     extra = {
         name: Raw(msgspec.json.encode(value))
@@ -37,7 +36,3 @@ def read_usage(found: Any) -> Usage | None:
         cache_write_tokens=written,
         extra=extra or None,
     )
-
-
-def _count(value: object) -> int | None:
-    return value if type(value) is int and 0 <= value <= _MOST_TOKENS else None

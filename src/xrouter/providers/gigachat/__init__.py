@@ -17,7 +17,7 @@ from uuid import uuid4
 import msgspec
 
 from xrouter.core.call import Attempt, Phase
-from xrouter.core.chat import Answer, ChatRequest, Event
+from xrouter.core.chat import Answer, ChatRequest, Event, token_count
 from xrouter.core.clock import Clock
 from xrouter.core.deployment import Deployment
 from xrouter.core.embeddings import Embeddings, EmbeddingsRequest
@@ -40,7 +40,7 @@ from .files import Files, Lent
 from .login import Token, TokenKeeper
 from .logins import Login, ReadyToken, basic
 from .pictures import mime_of, picture_in, picture_request
-from .reading import Reading, count_of
+from .reading import Reading
 from .request import Contract, VendorRequest, Ways, vendor_request
 from .vectors import read_vectors, vectors_request
 
@@ -253,7 +253,7 @@ class GigaChat:
         body = msgspec.json.encode({"model": model, "input": list(texts)})
         rows = await self._told("/tokens/count", body)
         counts = (
-            [count_of(row.get("tokens")) for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+            [token_count(row.get("tokens")) for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
         )
         found = [count for count in counts if count is not None]
         if len(found) != len(texts):

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from xrouter.core.chat import Answer, Fields, FinishReason, Usage
+from xrouter.core.chat import Answer, Fields, FinishReason, Usage, token_count
 from xrouter.core.errors import ProviderUnavailable, UpstreamError
 from xrouter.core.stops import StopCutter
 
@@ -20,7 +20,6 @@ _FINISH: Mapping[str, FinishReason] = {
     "function_call": "tool_calls",
     "blacklist": "content_filter",
 }
-_MOST_TOKENS = 1_000_000_000
 NULL = Raw(b"null")
 
 as_fields = msgspec.json.Decoder(Fields).decode
@@ -150,18 +149,19 @@ def read_usage(raw: Raw | None) -> Usage | None:
         details = found.pop("input_tokens_details", None)
         details = details if isinstance(details, dict) else {}
         told = found.pop("input_tokens")
-        prompt, completion = count_of(details.get("prompt_tokens", told)), count_of(found.pop("output_tokens", None))
-        cached = count_of(details.get("cached_tokens")) or 0
+        prompt, completion = (
+            token_count(details.get("prompt_tokens", told)),
+            token_count(found.pop("output_tokens", None)),
+        )
+        cached = token_count(details.get("cached_tokens")) or 0
     else:
-        prompt, completion = count_of(found.pop("prompt_tokens", None)), count_of(found.pop("completion_tokens", None))
-        cached = count_of(found.get("precached_prompt_tokens")) or 0
+        prompt, completion = (
+            token_count(found.pop("prompt_tokens", None)),
+            token_count(found.pop("completion_tokens", None)),
+        )
+        cached = token_count(found.get("precached_prompt_tokens")) or 0
     if prompt is None or completion is None:
         return None
     found.pop("total_tokens", None)
     extra = {name: Raw(msgspec.json.encode(value)) for name, value in found.items()}
     return Usage(prompt, completion, cached_tokens=min(cached, prompt), extra=extra or None)
-
-
-def count_of(value: object) -> int | None:
-    """A number of tokens, if it is one."""
-    return value if type(value) is int and 0 <= value <= _MOST_TOKENS else None

@@ -6,11 +6,9 @@ from typing import Any, Final
 import msgspec
 from msgspec import Raw, Struct
 
-from xrouter.core.chat import Usage
+from xrouter.core.chat import Usage, token_count
 from xrouter.core.embeddings import Embeddings, EmbeddingsRequest
 from xrouter.core.errors import Invalid
-
-from .reading import count_of
 
 # Measured (gigachat v1 `Embeddings`); the others are not documented.
 DIMENSIONS: Final[Mapping[str, int]] = {"Embeddings": 1024}
@@ -60,4 +58,4 @@ def read_vectors(body: bytes, count: int) -> Embeddings:
 
 def _tokens(raw: Raw) -> int | None:
     found: Any = msgspec.json.decode(raw)
-    return count_of(found.get("prompt_tokens")) if isinstance(found, dict) else None
+    return token_count(found.get("prompt_tokens")) if isinstance(found, dict) else None

@@ -6,7 +6,7 @@ https://docs.vllm.ai/en/latest/serving/openai_compatible_server.html#tokenizer-a
 
 import msgspec
 
-from .usage import token_count
+from xrouter.core.chat import token_count
 
 
 class _Model(msgspec.Struct):

@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 from msgspec import Raw, Struct
 
-from xrouter.core.chat import Answer, AnswerMessage, Choice, Delta, Fields, Usage
+from xrouter.core.chat import MOST_TOKENS, Answer, AnswerMessage, Choice, Delta, Fields, Usage
 
 from .finish import BROKEN, finish_reason
 from .json_fields import checked
@@ -19,7 +19,6 @@ from .reading import Reading
 MOST_MISSES: Final = 8
 """So many chunks in a row in another form: this server speaks differently, and trying goes on costing."""
 
-_MOST_TOKENS: Final = 1_000_000_000
 _ABSENT: Final = Raw()
 
 
@@ -70,11 +69,7 @@ class _Tokens(_Plain):
     completion_tokens_details: _AnswerTokens | None = None
 
 
-class _TextMessage(_Plain):
-    content: str
-    role: str | None = None
-    refusal: None = None
-    tool_calls: None = None
+class _TextMessage(_TextDelta):
     reasoning: None = None
     reasoning_content: None = None
 
@@ -154,7 +149,7 @@ def _usage(tokens: _Tokens) -> Usage | None:
         cached, written = tokens.prompt_tokens_details.cached_tokens, tokens.prompt_tokens_details.cache_write_tokens
     if tokens.completion_tokens_details is not None:
         reasoning = tokens.completion_tokens_details.reasoning_tokens
-    if not (0 <= cached <= prompt <= _MOST_TOKENS and 0 <= reasoning <= completion <= _MOST_TOKENS):
+    if not (0 <= cached <= prompt <= MOST_TOKENS and 0 <= reasoning <= completion <= MOST_TOKENS):
         return None
     if not 0 <= written <= prompt:
         return None

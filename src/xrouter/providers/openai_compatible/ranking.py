@@ -8,11 +8,12 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
+from xrouter.core.chat import token_count
 from xrouter.core.rerank import Ranked, Ranking, RerankRequest
 
 from .embeddings import take_known
 from .rows import Row
-from .usage import read_input_usage, token_count
+from .usage import read_input_usage
 
 _FIELDS = frozenset({"max_tokens_per_doc"})
 _NULL = Raw(b"null")

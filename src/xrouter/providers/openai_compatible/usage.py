@@ -5,9 +5,8 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from xrouter.core.chat import Fields, Usage
+from xrouter.core.chat import Fields, Usage, token_count
 
-_MOST_TOKENS = 1_000_000_000
 _READ_HERE = frozenset({"prompt_tokens", "completion_tokens", "total_tokens"})
 _CACHED, _CACHE_WRITE, _REASONING = "cached_tokens", "cache_write_tokens", "reasoning_tokens"
 _KNOWN_DETAILS = frozenset({_CACHED, _CACHE_WRITE, _REASONING})
@@ -59,11 +58,6 @@ def read_picture_usage(raw: Raw) -> Usage | None:
 
 def _decoded(raw: Raw) -> dict[str, Any]:
     return _object(msgspec.json.decode(raw))
-
-
-def token_count(value: object) -> int | None:
-    """A count that can be billed, or None."""
-    return value if type(value) is int and 0 <= value <= _MOST_TOKENS else None
 
 
 def _object(value: Any) -> dict[str, Any]:

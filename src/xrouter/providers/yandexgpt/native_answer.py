@@ -26,6 +26,7 @@ from xrouter.core.chat import (
     ToolCall,
     ToolDelta,
     Usage,
+    token_count,
 )
 from xrouter.core.embeddings import Embeddings
 from xrouter.core.errors import ProviderUnavailable, UpstreamError
@@ -40,7 +41,6 @@ _FINISH: Final[Mapping[str, FinishReason]] = {
     "TOOL_CALLS": "tool_calls",
     "UNSPECIFIED": "stop",
 }
-_MOST_TOKENS: Final = 1_000_000_000
 _EXACT: Final = 2**53
 _SSE: Final = b"data:"
 
@@ -184,7 +184,7 @@ def count(value: Any) -> int | None:
     """A number of tokens, also as text; None where it is none."""
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 12:
         value = int(value)
-    return value if type(value) is int and 0 <= value <= _MOST_TOKENS else None
+    return token_count(value)
 
 
 def read_token_count(body: bytes) -> int:
