@@ -5,12 +5,15 @@ own request) and `<case>.json.expected`; cases called `bad_...` must fail. Rows 
 cases of `fixtures/openai_compatible/`, and add their own.
 """
 
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
-from tests.providers.scripted import FIXTURES, SHARED, Reply, connect
+import pytest
+from tests.providers.scripted import FIXTURES, SHARED, Reply, attempt_for, chat_request, connect, plain
 
+from xrouter.core.call import Attempt, Phase
 from xrouter.core.errors import (
     ProviderAuthFailed,
     ProviderQuotaExhausted,
@@ -18,9 +21,14 @@ from xrouter.core.errors import (
     ProviderRefused,
     ProviderTimeout,
     ProviderUnavailable,
+    UpstreamError,
 )
 from xrouter.providers import kinds
 from xrouter.providers.openai_compatible import row_names
+from xrouter.transport import BrokenOff
+
+Ask: TypeAlias = Callable[[Any, Attempt], Awaitable[Any]]
+"""(what the transport does, attempt) -> the answer of one kind to one request."""
 
 JSON = {"content-type": "application/json; charset=utf-8", "x-request-id": "up-1"}
 STATUSES = [
@@ -74,6 +82,35 @@ def fields_of(path: Path) -> dict[str, Any]:
 
 def expected_of(path: Path) -> Any:
     return msgspec.json.decode(path.with_name(path.name + ".expected").read_bytes())
+
+
+async def check_case(path: Path, answer: Awaitable[Any]) -> None:
+    """A recorded answer gives what stands beside it, or fails as it says."""
+    try:
+        (got,) = plain([await answer])
+    except UpstreamError as error:
+        got = {"raises": type(error).__name__, "message": error.message}
+    assert got == expected_of(path)
+    assert path.name.startswith("bad_") == ("raises" in got)
+
+
+async def check_status(ask: Ask, status: int, expected: type[UpstreamError], body: bytes) -> str:
+    """`ask` gets an error of that status; gives the words of what it raised."""
+    attempt = attempt_for(chat_request())
+    with pytest.raises(expected) as caught:
+        await ask(Reply(status, JSON, [body]), attempt)
+    assert caught.value.message.startswith(f"acme answered {status}")
+    assert attempt.upstream_status == status
+    return caught.value.message
+
+
+async def check_marks(ask: Ask) -> None:
+    """The intent is marked before a byte leaves, and a broken connection is an error."""
+    marks = list[str]()
+    attempt = attempt_for(chat_request(), marks)
+    with pytest.raises(ProviderUnavailable):
+        await ask(BrokenOff("reset", "reset"), attempt)
+    assert (marks, attempt.phase) == (["intent"], Phase.SENT)
 
 
 def is_tested(kind: str, method: str, ability: str, port: type) -> bool:

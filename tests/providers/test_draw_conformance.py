@@ -11,20 +11,20 @@ from tests.providers.abilities import (
     STATUSES,
     capable,
     cases,
-    expected_of,
+    check_case,
+    check_marks,
+    check_status,
     fields_of,
     is_tested,
     name,
     recorded,
     scripted,
 )
-from tests.providers.scripted import Reply, attempt_for, chat_request, connect, plain
+from tests.providers.scripted import Reply, attempt_for, chat_request, connect
 
-from xrouter.core.call import Attempt, Phase
-from xrouter.core.errors import ProviderUnavailable, UpstreamError
+from xrouter.core.call import Attempt
 from xrouter.core.images import Images, ImagesRequest
 from xrouter.core.ports import ImagesProvider
-from xrouter.transport import BrokenOff
 
 ABILITY = "draw"
 CAPABLE = scripted(ImagesProvider, ABILITY)
@@ -51,35 +51,23 @@ def test_whoever_draws_is_tested() -> None:
 
 @pytest.mark.parametrize(("kind", "path"), cases(ImagesProvider, ABILITY), ids=name)
 async def test_recorded_answers_give_the_expected_pictures(kind: str, path: Path) -> None:
-    try:
-        (got,) = plain([await draw(kind, recorded(path), request(**fields_of(path)))])
-    except UpstreamError as error:
-        got = {"raises": type(error).__name__, "message": error.message}
-    assert got == expected_of(path)
-    assert path.name.startswith("bad_") == ("raises" in got)
+    await check_case(path, draw(kind, recorded(path), request(**fields_of(path))))
 
 
 @pytest.mark.parametrize("kind", CAPABLE)
 async def test_statuses_become_errors(kind: str) -> None:
     for status, expected in STATUSES:
-        await check_status(kind, status, expected)
-
-
-async def check_status(kind: str, status: int, expected: type[UpstreamError]) -> None:
-    attempt = attempt_for(chat_request())
-    with pytest.raises(expected) as caught:
-        await draw(kind, Reply(status, JSON, [b'{"error":{"message":"No"}}']), request(), attempt)
-    assert caught.value.message.startswith(f"acme answered {status}")
-    assert attempt.upstream_status == status
+        await check_status(
+            lambda reply, attempt: draw(kind, reply, request(), attempt),
+            status,
+            expected,
+            b'{"error":{"message":"No"}}',
+        )
 
 
 @pytest.mark.parametrize("kind", CAPABLE)
 async def test_marks_are_set_before_a_byte_leaves_and_broken_connections_are_errors(kind: str) -> None:
-    asked, marks = chat_request(), list[str]()
-    attempt = attempt_for(asked, marks)
-    with pytest.raises(ProviderUnavailable):
-        await draw(kind, BrokenOff("reset", "reset"), request(), attempt)
-    assert (marks, attempt.phase) == (["intent"], Phase.SENT)
+    await check_marks(lambda reply, attempt: draw(kind, reply, request(), attempt))
 
 
 PICTURE = b'{"data":[{"b64_json":"iVBORw0KGgo="}]}'

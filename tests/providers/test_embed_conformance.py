@@ -15,21 +15,22 @@ from tests.providers.abilities import (
     STATUSES,
     capable,
     cases,
-    expected_of,
+    check_case,
+    check_marks,
+    check_status,
     fields_of,
     is_tested,
     name,
     recorded,
     scripted,
 )
-from tests.providers.scripted import Reply, attempt_for, chat_request, connect, plain
+from tests.providers.scripted import Reply, attempt_for, chat_request, connect
 
-from xrouter.core.call import Attempt, Phase
+from xrouter.core.call import Attempt
 from xrouter.core.embeddings import Embeddings, EmbeddingsRequest
-from xrouter.core.errors import Invalid, ProviderUnavailable, UpstreamError
+from xrouter.core.errors import Invalid
 from xrouter.core.ports import EmbeddingsProvider
 from xrouter.providers.openai_compatible.embeddings import read_embeddings
-from xrouter.transport import BrokenOff
 
 ABILITY = "embed"
 CAPABLE = scripted(EmbeddingsProvider, ABILITY)
@@ -60,38 +61,20 @@ def test_whoever_makes_vectors_is_tested() -> None:
 
 @pytest.mark.parametrize(("kind", "path"), cases(EmbeddingsProvider, ABILITY), ids=name)
 async def test_recorded_answers_give_the_expected_vectors(kind: str, path: Path) -> None:
-    asked = request(**fields_of(path))
-    try:
-        (got,) = plain([await embed(kind, recorded(path), asked)])
-    except UpstreamError as error:
-        got = {"raises": type(error).__name__, "message": error.message}
-    assert got == expected_of(path)
-    assert path.name.startswith("bad_") == ("raises" in got)
+    await check_case(path, embed(kind, recorded(path), request(**fields_of(path))))
 
 
 @pytest.mark.parametrize("kind", CAPABLE)
 async def test_statuses_become_errors(kind: str) -> None:
-    for status, expected in STATUSES:
-        await check_status(kind, status, expected)
-
-
-async def check_status(kind: str, status: int, expected: type[UpstreamError]) -> None:
-    attempt = attempt_for(chat_request())
     body = b'{"error":{"message":"No: secret-key-of-ours","code":"x"}}'
-    with pytest.raises(expected) as caught:
-        await embed(kind, Reply(status, JSON, [body]), request(), attempt)
-    assert caught.value.message.startswith(f"acme answered {status}")
-    assert "secret-key-of-ours" not in caught.value.message
-    assert attempt.upstream_status == status
+    for status, expected in STATUSES:
+        said = await check_status(lambda reply, attempt: embed(kind, reply, request(), attempt), status, expected, body)
+        assert "secret-key-of-ours" not in said
 
 
 @pytest.mark.parametrize("kind", CAPABLE)
 async def test_marks_are_set_before_a_byte_leaves_and_broken_connections_are_errors(kind: str) -> None:
-    asked, marks = chat_request(), list[str]()
-    attempt = attempt_for(asked, marks)
-    with pytest.raises(ProviderUnavailable):
-        await embed(kind, BrokenOff("reset", "reset"), request(), attempt)
-    assert (marks, attempt.phase) == (["intent"], Phase.SENT)
+    await check_marks(lambda reply, attempt: embed(kind, reply, request(), attempt))
 
 
 @pytest.mark.parametrize("kind", CAPABLE)
