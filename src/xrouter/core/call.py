@@ -12,7 +12,9 @@ from xrouter.core.embeddings import Embeddings, EmbeddingsRequest
 from xrouter.core.errors import Invalid
 from xrouter.core.ids import ulid
 from xrouter.core.images import Images, ImagesRequest
+from xrouter.core.limits import Limit
 from xrouter.core.money import Price
+from xrouter.core.operation import Operation
 from xrouter.core.rerank import Ranking, RerankRequest
 
 Request: TypeAlias = ChatRequest | EmbeddingsRequest | ImagesRequest | RerankRequest
@@ -31,9 +33,12 @@ class Scope(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who calls: the immutable picture of an API key at the moment of the look-up.
+    """Who calls: the immutable picture of an API key at the moment of the look-up, with what its user, team and
+    organisation add. What was spent or counted is never in it.
 
-    `expires_at` is seconds since the epoch, None for never.
+    `expires_at` is seconds since the epoch, None for never. `disabled` says that the key or anybody above it is.
+    `models` are globs over model ids, `operations` the endpoints, `networks` the addresses (CIDR) that it may be used
+    with; None allows all. `limits` are those of every level, and all must pass.
     """
 
     key_id: str
@@ -41,6 +46,13 @@ class Caller:
     scopes: frozenset[Scope]
     expires_at: float | None = None
     disabled: bool = False
+    organisation_id: str | None = None
+    team_id: str | None = None
+    user_id: str | None = None
+    models: tuple[str, ...] | None = None
+    operations: frozenset[Operation] | None = None
+    networks: tuple[str, ...] | None = None
+    limits: tuple[Limit, ...] = ()
 
     def may(self, scope: Scope) -> bool:
         return scope in self.scopes or Scope.ADMIN in self.scopes
