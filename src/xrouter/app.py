@@ -56,8 +56,8 @@ from xrouter.transport.client import open_transport
 
 _log = structlog.get_logger()
 
-GAUGES_INTERVAL_S = 1.0
-"""How often the journal's and the flusher's figures are copied into the metrics."""
+GAUGES_INTERVAL_S = 0.25
+"""How often the calls', the journal's and the flusher's figures are copied into the metrics."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +222,7 @@ class App:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._metrics.fold()
         self._journal.close()
         if self._flush:
             await self._books.flusher.flush_all()
@@ -304,6 +305,7 @@ class App:
     async def _gauges(self) -> None:
         while True:
             await asyncio.sleep(GAUGES_INTERVAL_S)
+            self._metrics.fold()
             journal = self._journal
             self._metrics.journal_stands(
                 waiting=journal.waiting, failed_writes=journal.failed_writes, dropped=journal.dropped

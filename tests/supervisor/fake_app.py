@@ -53,11 +53,13 @@ class FakeApp:
     async def asgi(self, scope, receive, send) -> None:
         self.in_flight += 1
         self._metrics.in_flight(1)
+        self._metrics.fold()  # the real application does four times a second
         try:
             await self._answer(scope, send)
         finally:
             self._metrics.in_flight(-1)
             self._metrics.request_refused("openai", 200, None)
+            self._metrics.fold()
             self.in_flight -= 1
 
     async def _answer(self, scope, send) -> None:

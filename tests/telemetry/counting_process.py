@@ -32,4 +32,5 @@ for line in sys.stdin:
         metrics.in_flight(int(number))
     elif word == "render":
         say(metrics.render()[1].decode())
+    metrics.fold()  # as a worker does each second
     say("done\n")

@@ -10,12 +10,14 @@ from types import SimpleNamespace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry, Histogram, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from xrouter.core.call import State
 from xrouter.core.chat import Usage
 from xrouter.telemetry.metrics import Metrics
 from xrouter.telemetry.shared_dir import SharedDir, Slot, forget_the_dead
+from xrouter.telemetry.tally import Tallies
 
 MODEL = "gigachat/GigaChat-2"
 
@@ -58,6 +60,27 @@ def test_a_call_in_numbers(make_call):
     assert value(body, "xrouter_attempts_total", deployment=MODEL, state="succeeded", error="none") == 1
     assert value(body, "xrouter_in_flight") == 1
     assert value(body, "process_cpu_seconds_total") > 0
+
+
+@given(st.lists(st.one_of(st.floats(0, 700), st.sampled_from([0.005, 0.01, 1.0, 600.0, 0.0])), max_size=30))
+def test_observations_that_were_added_up_first_are_the_same(seconds):
+    one, other = CollectorRegistry(), CollectorRegistry()
+    buckets = (0.005, 0.01, 1.0, 600.0)
+    plain = Histogram("h", "h", ["model"], buckets=buckets, registry=one)
+    summed = Histogram("h", "h", ["model"], buckets=buckets, registry=other)
+    tallies = Tallies()
+    add = tallies.observe(summed.labels("m"))
+    plain.labels("m")
+    for number in seconds:
+        plain.labels("m").observe(number)
+        add(number)
+        if number > 300:
+            tallies.fold()
+    tallies.fold()
+    expected, found = samples(generate_latest(one)), samples(generate_latest(other))
+    created = {key for key in expected if key[0] == "h_created"}
+    assert found.keys() == expected.keys()
+    assert all(found[key] == pytest.approx(expected[key]) for key in expected.keys() - created)
 
 
 def test_failed_attempts_are_counted_by_what_the_upstream_said(make_call):
@@ -139,9 +162,9 @@ async def test_scrapes_at_the_same_time_are_rendered_once():
     rendered = []
 
     class Slow(Metrics):
-        def render(self) -> tuple[bytes, bytes]:
+        def _render(self) -> tuple[bytes, bytes]:
             rendered.append(threading.current_thread())
-            return super().render()
+            return super()._render()
 
     metrics = Slow()
     answers = await asyncio.gather(*(metrics.scrape() for _ in range(20)))

@@ -1,14 +1,14 @@
 """Prometheus metrics behind the port `Telemetry`, for one process or for several that share a directory.
 
 Labels are bounded: models are the configured ids (anything else is `other`), codes are our own words, and key
-ids are never a label. Children are bound once and kept in dicts, because `labels()` costs four times as much
-as the count itself.
+ids are never a label. Children are bound once and kept in dicts, because `labels()` costs more than all else, and
+what a call counts is added up in `tally.py` first.
 """
 
 import asyncio
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -24,6 +24,7 @@ from xrouter.core.call import Attempt, Call
 from xrouter.core.errors import GatewayError
 from xrouter.core.money import MICRO_PER_RUB
 from xrouter.telemetry.shared_dir import VARIABLE, Slot, forget_the_dead
+from xrouter.telemetry.tally import Add, Tallies
 
 OTHER: Final = "other"
 NONE: Final = "none"
@@ -34,8 +35,6 @@ _SHORT_SECONDS: Final = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.0
 _MOST_WORDS: Final = 64
 _MOST_AT_ONCE: Final = 10**15
 _WORD: Final = re.compile(r"[a-z][a-z0-9_]{0,63}\Z")
-
-_Count = Callable[[float], None]
 
 
 class FlusherFigures(Protocol):
@@ -80,14 +79,15 @@ class _DeploymentCounts:
 
     __slots__ = ("cached", "cost", "input", "output", "reasoning", "seconds", "unpriced")
 
-    def __init__(self, tokens: Counter, cost: Counter, unpriced: Counter, seconds: Histogram, deployment: str) -> None:
-        self.input: _Count = tokens.labels(deployment, "input").inc
-        self.output: _Count = tokens.labels(deployment, "output").inc
-        self.cached: _Count = tokens.labels(deployment, "cached").inc
-        self.reasoning: _Count = tokens.labels(deployment, "reasoning").inc
-        self.cost: _Count = cost.labels(deployment).inc
-        self.unpriced: _Count = unpriced.labels(deployment).inc
-        self.seconds: _Count = seconds.labels(deployment).observe
+    def __init__(self, metrics: "Metrics", tallies: Tallies, deployment: str) -> None:
+        tokens = metrics.tokens
+        self.input: Add = tallies.count(tokens.labels(deployment, "input"))
+        self.output: Add = tallies.count(tokens.labels(deployment, "output"))
+        self.cached: Add = tallies.count(tokens.labels(deployment, "cached"))
+        self.reasoning: Add = tallies.count(tokens.labels(deployment, "reasoning"))
+        self.cost: Add = tallies.count(metrics.cost.labels(deployment))
+        self.unpriced: Add = tallies.count(metrics.unpriced.labels(deployment))
+        self.seconds: Add = tallies.observe(metrics.attempt_seconds.labels(deployment))
 
 
 class Metrics:
@@ -105,6 +105,7 @@ class Metrics:
         self._codes = _Words(_codes())
         self._errors = _Words(_codes())
         self._registry = CollectorRegistry()
+        self._tallies = Tallies()
         if registry_dir is not None:
             self._slot = Slot(registry_dir)
             _write_into(registry_dir, self._slot.name)
@@ -116,15 +117,15 @@ class Metrics:
             PlatformCollector(registry=self._registry)
             GCCollector(registry=self._registry)
         self._declare(self._registry)
-        self._calls: dict[tuple[str, str, int, str | None], tuple[_Count, _Count, _Count]] = {}
-        self._first: dict[str, _Count] = {}
-        self._attempts: dict[tuple[str, str, str | None], _Count] = {}
-        self._upstream: dict[tuple[str, int | None], _Count] = {}
+        self._calls: dict[tuple[str, str, int, str | None], tuple[Add, Add, Add]] = {}
+        self._first: dict[str, Add] = {}
+        self._attempts: dict[tuple[str, str, str | None], Add] = {}
+        self._upstream: dict[tuple[str, int | None], Add] = {}
         self._deployments: dict[str, _DeploymentCounts] = {}
         self._totals: dict[Counter, int] = {}
         self._scrape: asyncio.Task[tuple[bytes, bytes]] | None = None
         # Opens the last of the three shared files now, while the directory is certainly there.
-        self._first[OTHER] = self._ttft.labels(OTHER).observe
+        self._first[OTHER] = self._tallies.observe(self._ttft.labels(OTHER))
 
     def _declare(self, registry: CollectorRegistry) -> None:
         self._requests = Counter(
@@ -155,13 +156,13 @@ class Metrics:
             buckets=_SECONDS,
             registry=registry,
         )
-        self._tokens = Counter(
+        self.tokens = Counter(
             "xrouter_tokens",
             "Tokens billed by upstreams; cached is part of input, reasoning of output.",
             ["deployment", "kind"],
             registry=registry,
         )
-        self._cost = Counter(
+        self.cost = Counter(
             "xrouter_cost_rub",
             "Cost of attempts in roubles. A float, as all of Prometheus: the books in the database are exact.",
             ["deployment"],
@@ -170,13 +171,13 @@ class Metrics:
         self._attempt = Counter(
             "xrouter_attempts", "Upstream calls ended.", ["deployment", "state", "error"], registry=registry
         )
-        self._unpriced = Counter(
+        self.unpriced = Counter(
             "xrouter_unpriced_attempts",
             "Upstream calls of models without a price, which cost nothing in the books.",
             ["deployment"],
             registry=registry,
         )
-        self._attempt_seconds = Histogram(
+        self.attempt_seconds = Histogram(
             "xrouter_attempt_duration_seconds",
             "Duration of upstream calls.",
             ["deployment"],
@@ -190,7 +191,7 @@ class Metrics:
             registry=registry,
         )
         self._in_flight = _gauge("xrouter_in_flight", "Requests being served.", registry)
-        self.in_flight_now: _Count = self._in_flight.inc
+        self.in_flight: Add = self._tallies.count(self._in_flight)
         self._journal_waiting = _gauge("xrouter_journal_waiting", "Outcomes that the disk has refused.", registry)
         self._journal_failed = _counter("xrouter_journal_failed_writes", "Journal writes refused.", registry)
         self._journal_dropped = _counter("xrouter_journal_dropped", "Outcomes given up.", registry)
@@ -214,7 +215,7 @@ class Metrics:
         count = self._attempts.get(key)
         if count is None:
             error = self._errors.bounded(attempt.error)
-            count = self._attempt.labels(deployment, attempt.state.value, error).inc
+            count = self._tallies.count(self._attempt.labels(deployment, attempt.state.value, error))
             if error != OTHER:
                 self._attempts[key] = count
         count(1)
@@ -222,8 +223,7 @@ class Metrics:
             self._count_upstream_error(deployment, attempt.upstream_status)
         counts = self._deployments.get(deployment)
         if counts is None:
-            counts = _DeploymentCounts(self._tokens, self._cost, self._unpriced, self._attempt_seconds, deployment)
-            self._deployments[deployment] = counts
+            counts = self._deployments[deployment] = _DeploymentCounts(self, self._tallies, deployment)
         if attempt.ended is not None:
             counts.seconds(max(0.0, attempt.ended - attempt.began))
         usage = attempt.usage
@@ -255,11 +255,8 @@ class Metrics:
         model = self._label(call)
         observe = self._first.get(model)
         if observe is None:
-            observe = self._first[model] = self._ttft.labels(model).observe
+            observe = self._first[model] = self._tallies.observe(self._ttft.labels(model))
         observe(seconds)
-
-    def in_flight(self, change: int) -> None:
-        self.in_flight_now(change)
 
     # ── what others report ───────────────────────────────────────────────────────────────────────────────
 
@@ -294,11 +291,21 @@ class Metrics:
         """`render()` in a thread: with 50 models on several workers it takes tens of milliseconds, too long for
         an event loop. Scrapes that come while one is being rendered share it, so they cost no more than one."""
         if self._scrape is None or self._scrape.done():
-            self._scrape = asyncio.create_task(asyncio.to_thread(self.render))
+            self.fold()
+            self._scrape = asyncio.create_task(asyncio.to_thread(self._render))
         return await asyncio.shield(self._scrape)
 
+    def fold(self) -> None:
+        """Make what this process has counted visible, also to a scrape that another worker answers. Often,
+        and at the end."""
+        self._tallies.fold()
+
     def render(self) -> tuple[bytes, bytes]:
-        """Content type and body in the text format 0.0.4, over all workers."""
+        """Content type and body in the text format 0.0.4, over all workers: of the others, what they have folded."""
+        self.fold()
+        return self._render()
+
+    def _render(self) -> tuple[bytes, bytes]:
         if self._directory is not None:
             forget_the_dead(self._directory)
         return _CONTENT_TYPE, generate_latest(self._source)
@@ -314,13 +321,13 @@ class Metrics:
 
     def _bind(
         self, dialect: str, model: str, status: int, code: str | None, *, timed: bool = True
-    ) -> tuple[_Count, _Count, _Count]:
+    ) -> tuple[Add, Add, Add]:
         word = self._codes.bounded(code)
         shown = str(status) if 100 <= status <= 599 else OTHER
         counts = (
-            self._requests.labels(dialect, model, shown, word).inc,
-            self._seconds.labels(model).observe if timed else _ignore,
-            self._overhead.labels(model).observe if timed else _ignore,
+            self._tallies.count(self._requests.labels(dialect, model, shown, word)),
+            self._tallies.observe(self._seconds.labels(model)) if timed else _ignore,
+            self._tallies.observe(self._overhead.labels(model)) if timed else _ignore,
         )
         if word != OTHER and shown != OTHER:
             self._calls[dialect, model, status, code] = counts
@@ -332,7 +339,8 @@ class Metrics:
         count = self._upstream.get((deployment, status))
         if count is None:
             shown = NONE if status is None else str(status) if status else OTHER
-            count = self._upstream[deployment, status] = self._upstream_errors.labels(deployment, shown).inc
+            child = self._upstream_errors.labels(deployment, shown)
+            count = self._upstream[deployment, status] = self._tallies.count(child)
         count(1)
 
     def _advance(self, counter: Counter, total: int) -> None:
@@ -362,7 +370,7 @@ def _counter(name: str, text: str, registry: CollectorRegistry) -> Counter:
     return Counter(name, text, registry=registry)
 
 
-def _add(count: _Count, tokens: int) -> None:
+def _add(count: Add, tokens: int) -> None:
     """Vendors' numbers are not to be trusted: never below zero, never beyond what a float counts exactly."""
     if tokens > 0:
         count(min(tokens, _MOST_AT_ONCE))
