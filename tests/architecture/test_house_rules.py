@@ -23,7 +23,7 @@ def called_name(node: ast.AST) -> str | None:
 
 
 def unclosed_streams(tree: ast.Module) -> Iterator[ast.expr]:
-    """Whoever iterates a stream closes it: `async with aclosing(f()) as events`, then `async for ... in events`.
+    """Whoever iterates a stream closes it: `async with closing(events := f())`, then `async for ... in events`.
 
     Without it a generator that nobody finishes is closed by the garbage collector, some time later: the client
     has gone, the vendor still generates and bills.
@@ -38,6 +38,9 @@ def unclosed_streams(tree: ast.Module) -> Iterator[ast.expr]:
             for target in node.targets
             if isinstance(target, ast.Name)
         }
+        named = {node for node in ast.walk(function) if isinstance(node, ast.NamedExpr)}
+        closed = {one for node in ast.walk(function) if called_name(node) == "closing" for one in ast.walk(node)}
+        plain |= {node.target.id for node in named - closed if called_name(node.value) in STREAMS}
         for node in ast.walk(function):
             if isinstance(node, ast.AsyncFor | ast.comprehension) and (
                 called_name(node.iter) in STREAMS or (isinstance(node.iter, ast.Name) and node.iter.id in plain)
@@ -174,7 +177,7 @@ def test_the_rule_bites(rule: Rule, accident: str) -> None:
     [
         (
             unclosed_streams,
-            "async def f():\n    async with aclosing(provider.chat(request, attempt)) as events:\n"
+            "async def f():\n    async with closing(events := provider.chat(request, attempt)):\n"
             "        async for event in events: yield event",
         ),
         (unclosed_streams, "async def f():\n    async for chunk in response.chunks(): pass"),

@@ -1,10 +1,12 @@
 """A call: one client request with everything the pipeline must know about it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from math import inf
 from typing import TypeAlias
+
+from msgspec import Struct, field
 
 from xrouter.core.chat import Answer, ChatRequest, Event, Usage
 from xrouter.core.deployment import Deployment
@@ -78,8 +80,7 @@ class State(StrEnum):
     INTERRUPTED = "interrupted"
 
 
-@dataclass(slots=True, eq=False)
-class Call:
+class Call(Struct, eq=False):  # a Struct, as all that every call makes: its constructor is not Python code
     """One client request. `id` is the public `chatcmpl-...` id and the key of `/generation`.
 
     `started_at` is wall time, `started` and `deadline` are points on the monotonic clock, all in seconds;
@@ -112,11 +113,20 @@ class Call:
                 return attempt
         return self.attempts[-1] if self.attempts else None
 
+    @property
+    def cost_micro(self) -> int:
+        """What all its attempts cost, failed ones that were billed included, in micro-roubles."""
+        attempts = self.attempts
+        return attempts[0].cost_micro if len(attempts) == 1 else sum([one.cost_micro for one in attempts])
+
     def upstream_s(self, now: float) -> float:
         """Seconds until `now` (on the monotonic clock) in which at least one attempt ran; parts of a call run side by
         side."""
+        if len(self.attempts) == 1:  # nearly always
+            only = self.attempts[0]
+            return (now if only.ended is None else only.ended) - only.began
         total, covered = 0.0, -inf
-        for attempt in sorted(self.attempts, key=_began) if len(self.attempts) > 1 else self.attempts:
+        for attempt in sorted(self.attempts, key=_began):
             end = now if attempt.ended is None else attempt.ended
             if end > covered:
                 total += end - max(attempt.began, covered)
@@ -124,8 +134,7 @@ class Call:
         return total
 
 
-@dataclass(slots=True, eq=False)
-class Attempt:
+class Attempt(Struct, eq=False):
     """One upstream call. Dispatch makes it and ends it; the provider and the transport set its marks.
 
     `began` and `ended` are points on the monotonic clock, `*_at` are wall time. `cost_micro` is micro-roubles.

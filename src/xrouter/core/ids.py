@@ -3,6 +3,7 @@
 import os
 import random
 import time
+from functools import lru_cache
 
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _PAIRS = [a + b for a in _ALPHABET for b in _ALPHABET]
@@ -17,20 +18,21 @@ def ulid() -> str:
 
     Reads the wall clock itself: an id is a name, not a measurement, and no test moves it.
     """
-    value = (time.time_ns() // 1_000_000 << 80) | _random.getrandbits(80)
-    pairs = _PAIRS
+    pairs, random_bits = _PAIRS, _random.getrandbits
+    first, last = random_bits(40), random_bits(40)  # two numbers of one or two digits: shifting a long one costs double
     return (
-        pairs[value >> 120 & 1023]
-        + pairs[value >> 110 & 1023]
-        + pairs[value >> 100 & 1023]
-        + pairs[value >> 90 & 1023]
-        + pairs[value >> 80 & 1023]
-        + pairs[value >> 70 & 1023]
-        + pairs[value >> 60 & 1023]
-        + pairs[value >> 50 & 1023]
-        + pairs[value >> 40 & 1023]
-        + pairs[value >> 30 & 1023]
-        + pairs[value >> 20 & 1023]
-        + pairs[value >> 10 & 1023]
-        + pairs[value & 1023]
+        _prefix(time.time_ns() // 1_000_000)
+        + pairs[first >> 30]
+        + pairs[first >> 20 & 1023]
+        + pairs[first >> 10 & 1023]
+        + pairs[first & 1023]
+        + pairs[last >> 30]
+        + pairs[last >> 20 & 1023]
+        + pairs[last >> 10 & 1023]
+        + pairs[last & 1023]
     )
+
+
+@lru_cache(4)  # a busy process makes several names in each millisecond
+def _prefix(ms: int) -> str:
+    return "".join([_PAIRS[ms >> shift & 1023] for shift in (40, 30, 20, 10, 0)])

@@ -59,6 +59,9 @@ class Exchange:
 
     def credential(self) -> str | None:
         """The API key from `Authorization: Bearer`, `x-api-key` or `api-key`; never from the URL."""
+        usual = self.headers.get(b"authorization", b"")
+        if usual.startswith(b"Bearer "):
+            return usual[7:].decode("latin-1").strip()
         return credential(self.header(b"authorization"), self.header(b"x-api-key"), self.header(b"api-key"))
 
     async def answer(self, status: int, headers: Headers, body: bytes) -> None:
@@ -186,7 +189,7 @@ class ClientWatch:
         self._seen = 0
         self._quiet_s = 0.0
 
-    async def __aenter__(self) -> Self:
+    def __enter__(self) -> Self:
         task = asyncio.current_task()
         assert task is not None, "a coroutine runs in a task"
         self._task = task
@@ -232,7 +235,7 @@ class ClientWatch:
         await self._exchange.open_stream([(b"x-generation-id", call.id.encode())])
         await self._exchange.write(b": keep-alive\n\n")
 
-    async def __aexit__(
+    def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._timer.cancel()

@@ -25,8 +25,8 @@ def secured(headers: Iterable[Header], scheme: str) -> list[Header]:
     """`headers` with the security headers that it does not set itself. Names must be lower-case."""
     found = list(headers)
     extra = SECURITY_TLS if scheme == "https" else SECURITY
-    present = {name for name, _ in found}
-    if present.isdisjoint(_NAMES):
+    present = dict(found)
+    if _NAMES.isdisjoint(present):
         found += extra
     else:
         found += [header for header in extra if header[0] not in present]

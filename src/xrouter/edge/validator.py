@@ -65,6 +65,10 @@ _HOST = re.compile(rb"([A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::(\d{1,5}
 _BAD_PERCENT = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _MODEL_PATHS = (b"/v1/models/", b"/api/v1/models/")
 _KNOWN_HOSTS = 64
+_KNOWN_PLACES = 256
+_KNOWN_PATH_BYTES = 256
+# Headers that change what is asked of the server; `_check_meaning` looks at them.
+_MEANT = frozenset({b"upgrade", b"expect", b"content-encoding"})
 
 
 class Edge:
@@ -98,6 +102,7 @@ class Edge:
         self._exact_hosts = frozenset(_bracketed(host.lower()) for host in allowed_hosts if not host.startswith("*."))
         self._host_suffixes = tuple(host[1:].lower() for host in allowed_hosts if host.startswith("*."))
         self._good_hosts: set[bytes] = set()
+        self._good_places: set[tuple[bytes, str]] = set()
         self._max_header_bytes = max_header_bytes
         self._max_header_count = max_header_count
         self._max_url_bytes = max_url_bytes
@@ -150,11 +155,13 @@ class Edge:
         host = fields.get(b"host", b"").strip(b" \t")
         if host not in self._good_hosts:
             self._check_host(host)
-        _check_path(scope["raw_path"], scope["method"])
+        place = (scope["raw_path"], scope["method"])
+        if place not in self._good_places:
+            self._check_place(*place)
         if "extensions" in scope and TARGET in scope["extensions"]:
             _check_target(scope["extensions"][TARGET]["bytes"], host, scope["scheme"])
-        if scope["method"] not in METHODS:
-            raise MethodNotAllowed(f"The method {scope['method']} is not known here.", allow=METHODS)
+        if _MEANT.isdisjoint(fields):
+            return
         if b"upgrade" in fields:
             raise Invalid(
                 "No upgrade is offered here: speak plain HTTP/1.1 (in Java: HttpClient.Version.HTTP_1_1).",
@@ -164,6 +171,16 @@ class Edge:
             raise Invalid("Expect knows only 100-continue.", code="invalid_expect")
         if fields.get(b"content-encoding", b"identity").lower() != b"identity":
             raise UnsupportedMedia("Send the body without Content-Encoding.", code="unsupported_encoding")
+
+    def _check_place(self, path: bytes, method: str) -> None:
+        """Accepts a path and a method, and remembers them."""
+        _check_path(path, method)
+        if method not in METHODS:
+            raise MethodNotAllowed(f"The method {method} is not known here.", allow=METHODS)
+        if len(path) <= _KNOWN_PATH_BYTES:
+            if len(self._good_places) >= _KNOWN_PLACES:
+                self._good_places.clear()
+            self._good_places.add((path, method))
 
     def _check_sizes(self, scope: Scope, headers: Sequence[Header]) -> None:
         if len(headers) > self._max_header_count:

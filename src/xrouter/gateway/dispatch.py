@@ -9,7 +9,6 @@ there can still be replaced without the client noticing.
 import asyncio
 import re
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
 from types import TracebackType
 
 from xrouter.core.call import Attempt, Call, Phase, Piece, Request
@@ -24,6 +23,7 @@ from xrouter.core.chat import (
     Usage,
     is_content,
 )
+from xrouter.core.closing import NOTHING, Nothing, closing
 from xrouter.core.embeddings import Embeddings, EmbeddingsRequest
 from xrouter.core.errors import Invalid, ProviderRateLimited, ProviderTimeout, ProviderUnavailable, UpstreamError
 from xrouter.core.images import Images, ImagesRequest
@@ -64,8 +64,8 @@ async def send(
         attempt = record.begin(call, candidate, gateway, part)
         ending: BaseException | None = None
         try:
-            has_spare = made + 1 < retry.MAX_ATTEMPTS and any(one not in tries for one in plan)
-            async with _Slot(attempt, gateway), aclosing(_one(attempt, gateway, has_spare)) as events:
+            has_spare = made + 1 < retry.MAX_ATTEMPTS and len(tries) < len(plan)
+            async with _slot(attempt, gateway), closing(events := _one(attempt, gateway, has_spare)):
                 async for event in events:
                     yield event
         except UpstreamError as error:
@@ -120,9 +120,26 @@ async def _next(
     return candidate
 
 
+def _slot(attempt: Attempt, gateway: Gateway) -> "_Slot | _NoLimit":
+    """Holds one of the vendor's slots, if it has a limit."""
+    return _Slot(attempt, gateway) if attempt.deployment.max_concurrency > 0 else _NO_LIMIT
+
+
+class _NoLimit:
+    """Nothing to hold and nothing to wait for."""
+
+    def __aenter__(self) -> Nothing:
+        return NOTHING
+
+    def __aexit__(self, *_: object) -> Nothing:
+        return NOTHING
+
+
+_NO_LIMIT = _NoLimit()
+
+
 class _Slot:
-    """Holds one of the vendor's slots, which may be without limit; waits for it until the call's deadline. The
-    attempt begins when it is held."""
+    """Holds one of the vendor's slots; waits for it until the call's deadline. The attempt begins when it is held."""
 
     __slots__ = ("_attempt", "_clock", "_hold")
 
@@ -169,40 +186,38 @@ async def _one(attempt: Attempt, gateway: Gateway, has_spare: bool) -> AsyncGene
     held: list[Piece] = []
     complete = shown = False
     try:
-        async with (
-            Watch(due) as watch,
-            aclosing(_events(attempt, gateway)) as events,
-        ):
-            async for event in events:
-                kind = type(event)
-                if kind is Delta or kind is Reasoning or kind is Refusal:
-                    attempt.output_bytes += len(event.text.encode())  # type: ignore[union-attr]
-                elif kind is ToolDelta:
-                    attempt.output_bytes += len(event.name) + len(event.arguments.encode())  # type: ignore[union-attr]
-                else:
-                    complete = _note(attempt, event) or complete
-                if not shown:
-                    held.append(event)
-                    attempt.phase = Phase.BODY
-                    if not (complete or is_content(event)):
-                        if len(held) > MAX_HELD_EVENTS:
-                            raise ProviderUnavailable(
-                                f"{deployment.provider} sent {MAX_HELD_EVENTS} events without any content."
-                                + _unread(held),
-                                provider=deployment.provider,
-                            )
-                        continue
-                    shown = True
-                    _show(attempt, gateway)
-                    watch.resting = True
-                    for early in held:
-                        yield early
-                else:
-                    watch.resting = True
-                    yield event
-                watch.resting = False
-                if is_content(event) and streaming:
-                    watch.arm(min(deadline, clock.monotonic() + limits.idle_s))
+        with Watch(due) as watch:
+            async with closing(events := _events(attempt, gateway)):
+                async for event in events:
+                    kind = type(event)
+                    if kind is Delta or kind is Reasoning or kind is Refusal:
+                        attempt.output_bytes += len(event.text.encode())  # type: ignore[union-attr]
+                    elif kind is ToolDelta:
+                        attempt.output_bytes += len(event.name) + len(event.arguments.encode())  # type: ignore[union-attr]
+                    else:
+                        complete = _note(attempt, event) or complete
+                    if not shown:
+                        held.append(event)
+                        attempt.phase = Phase.BODY
+                        if not (complete or is_content(event)):
+                            if len(held) > MAX_HELD_EVENTS:
+                                raise ProviderUnavailable(
+                                    f"{deployment.provider} sent {MAX_HELD_EVENTS} events without any content."
+                                    + _unread(held),
+                                    provider=deployment.provider,
+                                )
+                            continue
+                        shown = True
+                        _show(attempt, gateway)
+                        watch.resting = True
+                        for early in held:
+                            yield early
+                    else:
+                        watch.resting = True
+                        yield event
+                    watch.resting = False
+                    if is_content(event) and streaming:
+                        watch.arm(min(deadline, clock.monotonic() + limits.idle_s))
     except TimeoutError:
         raise _timed_out(attempt, gateway) from None
     if not complete:
@@ -259,13 +274,11 @@ def _note(attempt: Attempt, event: Piece) -> bool:
         for choice in event.choices:
             message = choice.message
             attempt.finish_reason = choice.finish_reason
-            texts = [
-                message.content,
-                message.reasoning,
-                message.refusal,
-                *(one.arguments for one in message.tool_calls),
-            ]
-            attempt.output_bytes += sum(len(text.encode()) for text in texts if text)
+            for text in (message.content, message.reasoning, message.refusal):
+                if text:
+                    attempt.output_bytes += len(text.encode())
+            for one in message.tool_calls:
+                attempt.output_bytes += len(one.arguments.encode())
         return True
     elif isinstance(event, Embeddings | Images | Ranking):
         attempt.usage = event.usage

@@ -7,7 +7,6 @@ need it says `Deployment.one_choice` and `Deployment.one_input`.
 
 import asyncio
 from collections.abc import AsyncGenerator, Iterator
-from contextlib import aclosing
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -17,6 +16,7 @@ from msgspec import Raw
 
 from xrouter.core.call import Call, Piece, Request
 from xrouter.core.chat import Answer, ChatRequest, Delta, Finish, Reasoning, Refusal, Start, ToolDelta, Usage
+from xrouter.core.closing import closing
 from xrouter.core.embeddings import Embeddings, EmbeddingsRequest
 from xrouter.core.errors import Invalid
 from xrouter.core.images import Images, ImagesRequest
@@ -185,7 +185,7 @@ class _Crew:
     async def _work(self) -> None:
         try:
             for part in self._left:
-                async with aclosing(dispatch.send(self._call, self._plan, self._gateway, part.request)) as events:
+                async with closing(events := dispatch.send(self._call, self._plan, self._gateway, part.request)):
                     async for event in events:
                         await self._came.put((part, event))
         except Exception as error:  # noqa: BLE001 - `next` raises it in the task of whoever reads

@@ -30,7 +30,10 @@ def settle(attempt: Attempt) -> None:
 
 def used(call: Call) -> Usage | None:
     """What the attempts that answered used, all parts of a call together; None where nobody could say."""
-    reports = [one.usage for one in call.attempts if one.state is State.SUCCEEDED and one.usage is not None]
+    attempts = call.attempts
+    if len(attempts) == 1:  # nearly always
+        return attempts[0].usage if attempts[0].state is State.SUCCEEDED else None
+    reports = [one.usage for one in attempts if one.state is State.SUCCEEDED and one.usage is not None]
     if len(reports) < 2:
         return reports[0] if reports else None
     return Usage(
@@ -71,7 +74,10 @@ def prompt_tokens(request: Request) -> int:
     prompt of a picture, or each document once with the query, as a reranker reads them."""
     if isinstance(request, ChatRequest):
         fields = request.fields
-        return sum(estimate_tokens(_length(fields[name])) for name in ("messages", "tools") if name in fields)
+        messages, tools = fields.get("messages"), fields.get("tools")
+        return (0 if messages is None else estimate_tokens(_length(messages))) + (
+            0 if tools is None else estimate_tokens(_length(tools))
+        )
     if isinstance(request, EmbeddingsRequest):
         return _tokens_of(request.inputs)
     if isinstance(request, RerankRequest):

@@ -18,7 +18,7 @@ async def admit(credential: str | None, gateway: Gateway, scope: Scope = Scope.M
 
 def converse(call: Call, gateway: Gateway) -> AsyncGenerator[Piece, None]:
     """The events of one call; what is not streamed is one event. Whoever iterates must close:
-    `async with aclosing(converse(...))`.
+    `async with closing(events := converse(...))`.
 
     The record of each attempt is written by `dispatch` whichever way this ends. No generator of its own: as long
     as no step stands between `dispatch` and the dialect, one would only cost time for every call and event.

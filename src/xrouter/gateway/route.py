@@ -1,6 +1,6 @@
 """Which deployments may serve a request, and in which order. Pure."""
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from xrouter.core.call import Request
 from xrouter.core.deployment import Deployment
@@ -11,8 +11,7 @@ from xrouter.gateway.catalog import Catalog
 _MOST_NAMES = 5
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Candidate:
+class Candidate(Struct, frozen=True, eq=False):
     """A deployment, and the client's own name (`model`) that led to it. Compared by identity: one plan, one object."""
 
     model: str

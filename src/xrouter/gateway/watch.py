@@ -23,7 +23,7 @@ class Watch:
         self.resting = False
         self._expired = False
 
-    async def __aenter__(self) -> Self:
+    def __enter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
         task = asyncio.current_task()
         assert task is not None, "a coroutine runs in a task"
@@ -49,7 +49,7 @@ class Watch:
             self._expired = True
             self._task.cancel()
 
-    async def __aexit__(
+    def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._handle.cancel()

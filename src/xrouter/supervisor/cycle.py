@@ -7,27 +7,31 @@ a stream is framed and written without a coroutine around it. Everything else is
 """
 
 import re
-from collections.abc import Awaitable, Generator, MutableMapping
+from collections.abc import Awaitable, MutableMapping
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
+from xrouter.core.closing import NOTHING
 from xrouter.edge.body import Here
 
-# Lower-case names, values without control characters, each on a line of its own.
-_PLAIN = re.compile(rb"(?:[a-z0-9-]+: [\t\x20-\x7e\x80-\xff]*+\r\n)*+")
+_NAME = re.compile(rb"[a-z0-9-]+")
+_CONTROLS = bytes(set(range(0x20)) - set(b"\t\r\n")) + b"\x7f"
+_MOST_NAMES = 256
+_plain_names: set[bytes] = set()  # those that were seen and found to be plain; an application has a few dozen
+
+
+def _are_plain(names: AbstractSet[bytes]) -> bool:
+    """Lower-case names without anything that does not belong into one."""
+    if any(_NAME.fullmatch(name) is None for name in names):
+        return False
+    if len(_plain_names) + len(names) <= _MOST_NAMES:
+        _plain_names.update(names)
+    return True
+
+
 _SEEN_BY_UVICORN = frozenset({b"connection", b"transfer-encoding"})
-
-
-class _Done:
-    """Nothing to wait for."""
-
-    def __await__(self) -> Generator[None, None, None]:
-        return
-        yield
-
-
-_DONE = _Done()
 
 
 class Cycle(RequestResponseCycle):
@@ -55,13 +59,13 @@ class Cycle(RequestResponseCycle):
         if self.flow.write_paused or self.disconnected or self.response_complete:
             return super().send(message)  # type: ignore[arg-type]
         if not self.response_started:
-            return _DONE if self._take_head(message) else super().send(message)  # type: ignore[arg-type]
+            return NOTHING if self._take_head(message) else super().send(message)  # type: ignore[arg-type]
         if self._held:
             message = self._with_head(message)
         elif self.chunked_encoding and message.get("more_body") and self.scope["method"] != "HEAD":
             if body := message["body"]:
                 self.transport.write(b"%x\r\n%b\r\n" % (len(body), body))
-            return _DONE
+            return NOTHING
         return super().send(message)  # type: ignore[arg-type]
 
     def _with_head(self, message: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
@@ -81,8 +85,11 @@ class Cycle(RequestResponseCycle):
             return False
         if len(fields) != len(headers):
             return False
+        if not (fields.keys() <= _plain_names or _are_plain(fields.keys())):
+            return False
         lines = b"".join([b"%b: %b\r\n" % header for header in headers])
-        if lines.count(b"\n") != len(headers) or _PLAIN.fullmatch(lines) is None:
+        count = len(headers)
+        if lines.count(b"\n") != count or lines.count(b"\r") != count or lines.translate(None, _CONTROLS) != lines:
             return False
         self.response_started = True
         self.waiting_for_100_continue = False

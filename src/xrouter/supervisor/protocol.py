@@ -91,7 +91,10 @@ class GuardedProtocol(HttpToolsProtocol):
             return
         if value[-1:] in _BLANKS:
             value = value.rstrip(b" \t")
-        super().on_header(name, value)
+        name = name.lower()
+        if name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         self._head_open = False

@@ -10,7 +10,7 @@ from yarl import URL
 from xrouter import __version__
 
 _MAX_BEGINS: Final = 64
-_CONTROLS: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")  # all but tab and LF
+_FORBIDDEN: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")  # every control character but tab
 
 
 class Proxy:
@@ -78,11 +78,11 @@ class Route:
         lines = [f"{name}: {value}" for name, value in headers.items()]
         if length is not None:
             lines.append(f"Content-Length: {length}")
-        lines.append("")
-        text = "\n".join(lines)
-        if text.count("\n") >= len(lines) or _CONTROLS.search(text):
+        # A line end is not printable either; what is not gets a closer look, because a tab is allowed.
+        if not "".join(lines).isprintable() and any(_FORBIDDEN.search(line) for line in lines):
             raise ValueError("Forbidden control character in a header: it could be read as two")
-        return (begin + text.replace("\n", "\r\n") + "\r\n").encode()
+        lines.append("\r\n")
+        return (begin + "\r\n".join(lines)).encode()
 
     def _begin(self, key: tuple[str, ...]) -> str:
         """The request line and our own headers in front of those of `key`: a method and header names."""

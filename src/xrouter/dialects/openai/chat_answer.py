@@ -126,7 +126,7 @@ def usage(call: Call) -> dict[str, Any] | None:
 
 def cost(call: Call) -> Raw:
     """Roubles as a JSON number, failed attempts that were billed included."""
-    return Raw(rub_text(sum(attempt.cost_micro for attempt in call.attempts)).encode())
+    return Raw(rub_text(call.cost_micro).encode())
 
 
 class ChunkWriter:

@@ -4,11 +4,15 @@ What differs from one to the next is its `Form`: how a body is read and how an a
 """
 
 from collections.abc import Callable
-from contextlib import aclosing, suppress
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Protocol
 
+from msgspec import Struct
+
 from xrouter.core.call import Call, Caller, Piece, Request, Whole
+from xrouter.core.closing import closing
 from xrouter.core.errors import GatewayError, Internal, Invalid
 from xrouter.core.money import rub_text
 from xrouter.dialects.exchange import JSON, Exchange, Silence
@@ -34,8 +38,7 @@ class Writer(Protocol):
         ...
 
 
-@dataclass(slots=True)
-class Asked:
+class Asked(Struct):
     """A body, read: the request in our words, and how its answer is to be written.
 
     `strict` as in `Call`; `writer` is None where nothing is ever streamed.
@@ -77,7 +80,7 @@ class Endpoint:
         exchange.call = call
         writer = asked.writer(call) if asked.writer is not None and call.request.stream else None
         try:
-            async with exchange.watch_client(None if writer is None else self._silence):
+            with exchange.watch_client(None if writer is None else self._silence):
                 if writer is None:
                     await self._whole(exchange, call, asked)
                 else:
@@ -91,6 +94,7 @@ class Endpoint:
     def _call(self, exchange: Exchange, caller: Caller, asked: Asked) -> Call:
         clock = self._gateway.clock
         started = clock.monotonic()
+        plain = _WISHES.isdisjoint(exchange.headers)
         return Call(
             id=f"{self._form.prefix}-{exchange.id}",
             request=asked.request,
@@ -98,27 +102,26 @@ class Endpoint:
             request_id=exchange.request_id,
             started_at=clock.now() - (started - exchange.started),
             started=exchange.started,
-            timeout_s=_timeout_s(exchange, asked.request.stream),
-            client_request_id=_client_request_id(exchange),
+            timeout_s=None if plain else _timeout_s(exchange, asked.request.stream),
+            client_request_id=None if plain else _client_request_id(exchange),
             dialect=self._form.dialect,
-            strict=asked.strict or _is_strict(exchange),
+            strict=asked.strict or (not plain and _is_strict(exchange)),
         )
 
     async def _whole(self, exchange: Exchange, call: Call, asked: Asked) -> None:
         answer: Piece | None = None
-        async with aclosing(pipeline.converse(call, self._gateway)) as events:
+        async with closing(events := pipeline.converse(call, self._gateway)):
             async for event in events:
                 if isinstance(event, Whole):
                     answer = event
         if answer is None:
             raise Internal("The provider's adapter gave no answer.")
-        cost = sum(attempt.cost_micro for attempt in call.attempts)
-        headers = [JSON, *self._headers(call), (b"x-xrouter-cost-rub", rub_text(cost).encode())]
+        headers = [JSON, *self._headers(call), (b"x-xrouter-cost-rub", rub_text(call.cost_micro).encode())]
         await exchange.answer(200, headers, asked.whole(call, answer))
 
     async def _stream(self, exchange: Exchange, call: Call, writer: Writer) -> None:
         """The status line waits for the first chunk, so an error before it still has its own status."""
-        async with aclosing(pipeline.converse(call, self._gateway)) as events:
+        async with closing(events := pipeline.converse(call, self._gateway)):
             async for event in events:
                 chunk = writer.chunk(event)
                 if chunk:
@@ -138,14 +141,30 @@ class Endpoint:
         overhead_ms = max(0.0, (now - call.started - call.upstream_s(now)) * 1000)
         headers = [
             (b"x-generation-id", call.id.encode()),
-            (b"x-xrouter-provider", served.deployment.provider.encode()),
-            (b"x-xrouter-model", served.deployment.id.encode()),
+            *_names(served.deployment.provider, served.deployment.id),
             (b"x-xrouter-attempts", b"%d" % len(call.attempts)),
             (b"x-xrouter-overhead-ms", b"%.2f" % overhead_ms),
         ]
         if served.dropped:
             headers.append((b"x-xrouter-dropped-params", ",".join(served.dropped).encode()))
         return headers
+
+
+@lru_cache(1024)
+def _names(provider: str, deployment: str) -> tuple[tuple[bytes, bytes], ...]:
+    return (b"x-xrouter-provider", provider.encode()), (b"x-xrouter-model", deployment.encode())
+
+
+# Headers that say something about a call; most requests come without any of them.
+_WISHES = frozenset(
+    {
+        b"x-xrouter-strict-params",
+        b"x-xrouter-timeout-ms",
+        b"x-stainless-read-timeout",
+        b"x-request-id",
+        b"x-client-request-id",
+    }
+)
 
 
 def _is_strict(exchange: Exchange) -> bool:

@@ -5,7 +5,7 @@ Failures leave here as `UpstreamError`s only: of the transport, of the status, o
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import aclosing, suppress
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Protocol
 
@@ -14,6 +14,7 @@ import msgspec
 from xrouter.core.call import Attempt
 from xrouter.core.chat import Event
 from xrouter.core.clock import Clock
+from xrouter.core.closing import closing
 from xrouter.core.errors import ProviderRateLimited, ProviderTimeout, ProviderUnavailable, UpstreamError
 from xrouter.core.secret import Secret
 from xrouter.transport import BrokenOff, CannotConnect, Response, Transport, TransportError
@@ -223,7 +224,7 @@ class Reply:
 
         A stream that breaks off after its last choice has finished lacks nothing but the farewell.
         """
-        async with aclosing(self.events()) as batches:
+        async with closing(batches := self.events()):
             try:
                 async for batch in batches:
                     for sent in batch:

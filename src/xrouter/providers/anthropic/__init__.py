@@ -4,7 +4,6 @@ Source: https://docs.anthropic.com/en/api/overview
 """
 
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
 from typing import Any, Final
 from urllib.parse import urlencode
 
@@ -13,6 +12,7 @@ import msgspec
 from xrouter.core.call import Attempt
 from xrouter.core.chat import ChatRequest, Event
 from xrouter.core.clock import Clock
+from xrouter.core.closing import closing
 from xrouter.core.deployment import Deployment
 from xrouter.core.operation import Operation
 from xrouter.core.ports import ChatProvider
@@ -79,7 +79,7 @@ class Anthropic:
         async with self._exchange.post(url, headers=headers, body=upstream.body, attempt=attempt) as reply:
             reading = Reading(self._exchange.provider, reply.in_band, upstream.wants_object)
             if request.stream:
-                async with aclosing(reply.decoded(StreamReader(reading))) as events:
+                async with closing(events := reply.decoded(StreamReader(reading))):
                     async for event in events:
                         yield event
                 return

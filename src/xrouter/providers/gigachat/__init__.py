@@ -8,7 +8,7 @@ import asyncio
 import re
 from base64 import b64encode
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import AsyncExitStack, aclosing
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from math import inf
 from typing import Final
@@ -19,6 +19,7 @@ import msgspec
 from xrouter.core.call import Attempt, Phase
 from xrouter.core.chat import Answer, ChatRequest, Event, token_count
 from xrouter.core.clock import Clock
+from xrouter.core.closing import closing
 from xrouter.core.deployment import Deployment
 from xrouter.core.embeddings import Embeddings, EmbeddingsRequest
 from xrouter.core.errors import ProviderAuthFailed, ProviderRefused, ProviderTimeout, ProviderUnavailable
@@ -190,7 +191,7 @@ class GigaChat:
                 reply, upstream = await self._ask(connection, request, upstream, ways, attempt)
                 reading = self._reading(reply, attempt, upstream)
                 if request.stream:
-                    async with aclosing(reply.decoded(_READERS[contract](reading))) as events:
+                    async with closing(events := reply.decoded(_READERS[contract](reading))):
                         async for event in events:
                             yield event
                     return

@@ -5,7 +5,6 @@ the kind `openai_compatible`, the row that assumes least.
 """
 
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import aclosing
 from typing import TypeVar
 from urllib.parse import urljoin
 
@@ -14,6 +13,7 @@ import msgspec
 from xrouter.core.call import Attempt
 from xrouter.core.chat import ChatRequest, Event
 from xrouter.core.clock import Clock
+from xrouter.core.closing import closing
 from xrouter.core.deployment import Deployment
 from xrouter.core.embeddings import Embeddings, EmbeddingsRequest
 from xrouter.core.images import Images, ImagesRequest
@@ -111,7 +111,7 @@ class OpenAICompatible:
         async with self._exchange.post(url, headers=headers, body=upstream.body, attempt=attempt) as reply:
             if upstream.stream:
                 reader = StreamReader(self._exchange.provider, reply.in_band, how)
-                async with aclosing(reply.decoded(reader)) as events:
+                async with closing(events := reply.decoded(reader)):
                     async for event in events:
                         if request.stream:
                             yield event

@@ -8,7 +8,7 @@ https://github.com/yandex-cloud/cloudapi (yandex/cloud/ai/foundation_models/v1),
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import AsyncExitStack, aclosing
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import Any, Final, TypeVar
 from uuid import NAMESPACE_OID, uuid4, uuid5
@@ -16,6 +16,7 @@ from uuid import NAMESPACE_OID, uuid4, uuid5
 from xrouter.core.call import Attempt, Phase
 from xrouter.core.chat import Answer, ChatRequest, Event
 from xrouter.core.clock import Clock
+from xrouter.core.closing import closing
 from xrouter.core.deployment import Deployment
 from xrouter.core.embeddings import Embeddings, EmbeddingsRequest
 from xrouter.core.errors import (
@@ -139,7 +140,7 @@ class YandexGPT:
             call_ids = f"call_{attempt.id}"
             if request.stream:
                 reader = self._reader(reply, outgoing, call_ids)
-                async with aclosing(reply.decoded(reader)) as events:
+                async with closing(events := reply.decoded(reader)):
                     async for event in events:
                         yield event
                 return
