@@ -7,7 +7,7 @@ that one exchange leaves behind can reach the next.
 
 from asyncio import AbstractEventLoop, Future
 from collections.abc import Callable, Iterator, Mapping
-from typing import Final
+from typing import Any, Final
 
 import httptools
 
@@ -22,6 +22,7 @@ _MAX_HEAD_BYTES: Final = 128 * 1024
 # 1xx answers before the real one (RFC 9110 section 15.2).
 _MAX_INTERIM: Final = 8
 
+_ENCODED: Final = frozenset({b"content-encoding", b"transfer-encoding"})
 _BODILESS: Final = frozenset({204, 304})
 
 
@@ -39,6 +40,10 @@ class Headers(Mapping[str, str]):
 
     def __getitem__(self, name: str) -> str:
         return self._fields[name.encode("latin-1")].decode("latin-1")
+
+    def get(self, name: str, default: Any = None) -> Any:  # the one of `Mapping` raises and catches a KeyError
+        found = self._fields.get(name.encode("latin-1"))
+        return default if found is None else found.decode("latin-1")
 
     def __iter__(self) -> Iterator[str]:
         return (name.decode("latin-1") for name in self._fields)
@@ -144,6 +149,8 @@ class Answer:
             await self._head
         if not self.status and self._broken is not None:
             raise self._broken
+        if _ENCODED.isdisjoint(self._fields):
+            return
         encoding = self._fields.get(b"content-encoding", b"identity").lower()
         transfer = self._fields.get(b"transfer-encoding", b"chunked").lower()
         if encoding != b"identity" or transfer != b"chunked":

@@ -126,7 +126,7 @@ class _Exchange:
     async def __aenter__(self) -> Answer:
         pool = self._pool
         route = self._route = pool.route(self._url)
-        self._wire = await pool.take(route)
+        self._wire = pool.take_idle(route) or await pool.take(route)
         try:
             answer = self._send(route)
             await answer.begun()

@@ -73,6 +73,23 @@ class Pool:
             )
         return Route(parsed, inside_only=plain and not is_trusted(parsed.raw_host or "", self._trusted_hosts))
 
+    def take_idle(self, route: Route) -> Wire | None:
+        """A kept connection with nothing of this request on it yet; None where `take` has to wait for one. No other
+        task runs between this and the caller's write."""
+        if self._free and not self._closed and (wire := self._kept(route)) is not None:
+            self._free -= 1
+            return wire
+        return None
+
+    def _kept(self, route: Route) -> Wire | None:
+        kept = self._idle.get(route.key)
+        while kept:
+            wire = kept.pop()
+            if not wire.stale:
+                return wire
+            wire.cut()  # the peer has left; nothing was written: take another one
+        return None
+
     async def take(self, route: Route) -> Wire:
         """A connection with nothing of this request on it yet. Raises `CannotConnect`.
 
@@ -84,12 +101,8 @@ class Pool:
             self._free -= 1
         else:
             await self._wait_for_slot()
-        kept = self._idle.get((route.name, route.tls))
-        while kept:
-            wire = kept.pop()
-            if not wire.stale:
-                return wire
-            wire.cut()  # the peer has left; nothing was written: take another one
+        if (wire := self._kept(route)) is not None:
+            return wire
         try:
             wire = await self._dialler.dial(route, self._open.discard)
         except BaseException:
@@ -109,7 +122,10 @@ class Pool:
             wire.cut()
             return
         wire.since = self._loop.time()
-        self._idle.setdefault((route.name, route.tls), deque()).append(wire)
+        kept = self._idle.get(route.key)
+        if kept is None:
+            kept = self._idle[route.key] = deque()
+        kept.append(wire)
         if self._sweeper is None:
             self._sweeper = self._loop.call_later(_KEEPALIVE_S, self._sweep)
 

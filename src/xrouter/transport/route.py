@@ -41,10 +41,10 @@ class Proxy:
 
 
 class Route:
-    """A destination, shared by all requests to one URL. `name` is host:port for messages, and with `tls` the key under
-    which connections are kept. `inside_only` marks plain http to a name that has to lead into `allow_private`."""
+    """A destination, shared by all requests to one URL. `name` is host:port for messages; `key`, that and `tls`, is
+    what connections are kept under. `inside_only` marks plain http to a name that has to lead into `allow_private`."""
 
-    __slots__ = ("_begins", "_fixed", "_target", "host", "inside_only", "name", "port", "tls")
+    __slots__ = ("_begins", "_fixed", "_target", "host", "inside_only", "key", "name", "port", "tls")
 
     def __init__(self, url: URL, *, inside_only: bool) -> None:
         host, port = url.raw_host, url.port
@@ -54,6 +54,7 @@ class Route:
         self.port: Final = port
         self.tls: Final = url.scheme == "https"
         self.name: Final = f"{url.host_subcomponent}:{port}"
+        self.key: Final = (self.name, self.tls)
         self.inside_only: Final = inside_only
         # The headers that every request begins with: their lower-case names and their lines.
         self._fixed: Final = (

@@ -133,6 +133,7 @@ TYPES: dict[str, Any] = {
     "web_search_options": dict[str, Raw],
 }
 _CHECKS = Checks(TYPES)
+_TAKEN = ("model", "models", "stream", "stream_options")
 
 
 def parse(body: bytes) -> ChatRequest:
@@ -146,9 +147,9 @@ def made(fields: Fields, values: Mapping[str, Any]) -> ChatRequest:
     require(values, "model", "messages")
     looks_legacy = _check_messages(values["messages"])
     _check_tools(values)
-    rest: Fields = {
-        name: raw for name, raw in fields.items() if name not in ("model", "models", "stream", "stream_options")
-    }
+    rest = fields.copy()
+    for name in _TAKEN:
+        rest.pop(name, None)
     legacy = legacy_functions.offered(rest, values)
     if looks_legacy:
         rest["messages"] = legacy_functions.modernised(rest["messages"])

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any, Protocol, get_args
 
 from msgspec import Struct
 
@@ -57,6 +57,9 @@ class Form:
     prefix: str
     parse: Callable[[bytes], Asked]
     dialect: str = "openai"
+
+
+_WHOLE = frozenset(get_args(Whole))
 
 
 class Endpoint:
@@ -112,7 +115,7 @@ class Endpoint:
         answer: Piece | None = None
         async with closing(events := pipeline.converse(call, self._gateway)):
             async for event in events:
-                if isinstance(event, Whole):
+                if type(event) in _WHOLE:
                     answer = event
         if answer is None:
             raise Internal("The provider's adapter gave no answer.")

@@ -38,6 +38,8 @@ def mend_messages(raw: Raw, row: Row) -> Any:
     reasons = row.reasoning_back != "" and b'"reasoning' in seen
     calls = row.short_call_ids and b'"tool_call' in seen
     parted = bool(row.parts) and b'"type"' in seen
+    if row.developer_role and not (row.system_first or parted or reasons or calls):
+        return raw
     heads = _as_heads(raw) if row.system_first or not row.developer_role or parted else []
     if parted:
         _check_parts(heads, row)

@@ -118,11 +118,11 @@ def text_answer(body: bytes, reading: Reading) -> Answer | None:
         return None
     try:
         found = _as_whole(body)
-        extra = {
-            name: raw.copy()
-            for name, raw in (("system_fingerprint", found.system_fingerprint), ("service_tier", found.service_tier))
-            if raw != _ABSENT
-        }
+        extra: Fields = {}
+        if found.system_fingerprint != _ABSENT:
+            extra["system_fingerprint"] = found.system_fingerprint.copy()
+        if found.service_tier != _ABSENT:
+            extra["service_tier"] = found.service_tier.copy()
         checked(extra)
     except (ValueError, RecursionError):
         return None

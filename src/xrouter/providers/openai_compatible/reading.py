@@ -1,14 +1,14 @@
 """How to read one answer: the quirks of a row as far as they matter to one request."""
 
-from dataclasses import dataclass
 from typing import Literal
+
+from msgspec import Struct
 
 from .request import UpstreamRequest
 from .rows import Row
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(Struct, frozen=True):
     """`call_ids` begins the ids of tool calls that come without one.
 
     `may_be_misfiled`: reasoning without any answer is the answer. `reasoning_field`: one more name of reasoning.

@@ -1,9 +1,9 @@
 """`ChatRequest` -> the body of a POST, with the fields that no quirk touches as the bytes that came."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
-from msgspec import Raw
+from msgspec import Raw, Struct
 
 from xrouter.core.chat import ChatRequest
 from xrouter.core.errors import Invalid
@@ -40,7 +40,7 @@ _USAGE_PLEASE = Raw(b'{"include_usage":true}')
 _encode = msgspec.json.Encoder().encode
 
 
-class UpstreamRequest(NamedTuple):
+class UpstreamRequest(Struct, frozen=True):
     """What goes out to `path`. `thinking` is False only where it was switched off; `dropped` names parameters;
     `stream` says how the server is asked, which may be another way than the client asked us."""
 
@@ -56,7 +56,7 @@ def upstream_request(request: ChatRequest, model: str, row: Row) -> UpstreamRequ
     """The body for one server. Decodes a field only where a quirk of `row` needs it. Raises `Invalid` for what the
     server cannot do and what cannot be left out either."""
     as_text = request.prompt is not None and row.completions
-    stream = request.stream or fits(model, row.stream_only)
+    stream = request.stream or (bool(row.stream_only) and fits(model, row.stream_only))
     fields: dict[str, Any] = {"model": model.removeprefix(row.model_prefix), "stream": stream}
     dropped = _take(request, fields, _COMPLETION_FIELDS if as_text else _OPENAI_FIELDS, row)
     if as_text:
@@ -71,7 +71,7 @@ def upstream_request(request: ChatRequest, model: str, row: Row) -> UpstreamRequ
     thinking = None if as_text else _think(fields, dropped, row)
     if "messages" in fields:
         fields["messages"] = mend_messages(fields["messages"], row)
-    if fields.keys() & _ABOUT_TOOLS:
+    if not _ABOUT_TOOLS.isdisjoint(fields):
         mend_tools(fields, row)
     for name, theirs in row.rename.items():
         if name in fields:
@@ -104,9 +104,11 @@ def _check_modalities(raw: Raw) -> None:
 
 
 def _think(fields: dict[str, Any], dropped: list[str], row: Row) -> bool | None:
+    if row.reasoning_back != "keep":
+        return switch_thinking(fields, row)
     asked = [name for name in ("reasoning_effort", row.thinking_switch) if name in fields]
     thinking = switch_thinking(fields, row)
-    if row.reasoning_back == "keep" and thinking and "messages" in fields and lacks_reasoning(fields["messages"]):
+    if thinking and "messages" in fields and lacks_reasoning(fields["messages"]):
         stop_thinking(fields, row)
         dropped += asked
         return False
