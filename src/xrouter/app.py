@@ -6,7 +6,7 @@ ends here.
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Mapping, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Mapping, MutableMapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -274,16 +274,15 @@ class App:
         found = credential(headers.get("authorization"), headers.get("x-api-key"), headers.get("api-key"))
         return await pipeline.admit(found, self._gateway, Scope.MODELS)
 
-    async def _route(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
+    def _route(self, scope: AsgiScope, receive: Receive, send: Send) -> Awaitable[None]:
         if self._draining:
             send = _closing(send)
         path: str = scope["path"]
         if path in health.PATHS:
-            await self._health(scope, receive, send)
-        elif path.startswith("/admin/") or (path.startswith("/api/v1/") and not self._data_plane.serves(path)):
-            await self._control_plane(scope, receive, send)
-        else:
-            await self._data_plane(scope, receive, send)
+            return self._health(scope, receive, send)
+        if path.startswith("/admin/") or (path.startswith("/api/v1/") and not self._data_plane.serves(path)):
+            return self._control_plane(scope, receive, send)
+        return self._data_plane(scope, receive, send)
 
     def _refuse(self, scope: AsgiScope, error: GatewayError) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
         """What the edge tells a client that it does not let in."""

@@ -10,7 +10,7 @@ from xrouter.providers._http.ndjson import LineParser
 
 def parse(chunks: list[bytes]) -> list[bytes]:
     parser = LineParser(64)
-    return [event.data for chunk in chunks for event in parser.feed(chunk)] + [event.data for event in parser.end()]
+    return [payload for chunk in chunks for payload in parser.feed(chunk)] + parser.end()
 
 
 @given(

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xrouter.providers._http.framing import LineTooLong, ServerEvent
+from xrouter.providers._http.framing import LineTooLong
 from xrouter.providers._http.sse import EventParser
 
 LINES = [b"data: a", b"data:b", b"data:", b"data:  c", b": note", b"", b"", b"event: message_start", b"event:x",
@@ -15,7 +15,7 @@ streams = st.lists(st.tuples(st.sampled_from(LINES), st.sampled_from(ENDS)), max
 )
 
 
-def parse(chunks: list[bytes]) -> list[ServerEvent]:
+def parse(chunks: list[bytes]) -> list[bytes]:
     parser = EventParser(1024)
     return [event for chunk in chunks for event in parser.feed(chunk)] + parser.end()
 
@@ -33,17 +33,17 @@ def test_line_ends_mean_the_same(lines: list[bytes], end: bytes) -> None:
 @pytest.mark.parametrize(
     ("body", "expected"),
     [
-        (b"data: x\n\n", [(b"", b"x")]),
-        (b"\xef\xbb\xbfdata: x\n\n", [(b"", b"x")]),
-        (b"event: ping\ndata: {}\n\ndata: y\n\n", [(b"ping", b"{}"), (b"", b"y")]),
-        (b"event: ping\n\ndata: y\n\n", [(b"", b"y")]),
-        (b"data: a\ndata: b\n\n", [(b"", b"a\nb")]),
+        (b"data: x\n\n", [b"x"]),
+        (b"\xef\xbb\xbfdata: x\n\n", [b"x"]),
+        (b"event: ping\ndata: {}\n\ndata: y\n\n", [b"{}", b"y"]),
+        (b"event: ping\n\ndata: y\n\n", [b"y"]),
+        (b"data: a\ndata: b\n\n", [b"a\nb"]),
         (b": only\n\n\n\n", []),
-        (b"data: unfinished", [(b"", b"unfinished")]),
+        (b"data: unfinished", [b"unfinished"]),
         (b"", []),
     ],
 )
-def test_events(body: bytes, expected: list[tuple[bytes, bytes]]) -> None:
+def test_events(body: bytes, expected: list[bytes]) -> None:
     assert parse([body]) == expected
     assert parse([bytes([byte]) for byte in body]) == expected
 

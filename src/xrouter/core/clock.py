@@ -19,11 +19,9 @@ class Clock(Protocol):
 class SystemClock:
     """The machine's clocks."""
 
-    def now(self) -> float:
-        return time.time()  # noqa: TID251 - this is the one place that reads the wall clock
-
-    def monotonic(self) -> float:
-        return time.monotonic()  # noqa: TID251 - and the monotonic one
+    # The functions themselves: a call reads a clock ten times, a stream at each event.
+    now = staticmethod(time.time)  # noqa: TID251 - this is the one place that reads the wall clock
+    monotonic = staticmethod(time.monotonic)  # noqa: TID251 - and the monotonic one
 
 
 class ManualClock:

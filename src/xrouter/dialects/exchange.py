@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any, Self, TypeAlias
 
 from xrouter.core.call import Call
+from xrouter.core.closing import NOTHING
 from xrouter.core.errors import Overloaded
 from xrouter.core.ids import ulid
 
@@ -93,11 +94,15 @@ class Exchange:
             }
         )
 
-    async def write(self, data: bytes) -> None:
+    def write(self, data: bytes) -> Awaitable[None]:
         """One piece of an open stream. Waits while the client does not read."""
         self.writes += 1
+        sent = self._send({"type": "http.response.body", "body": data, "more_body": True})
+        return NOTHING if sent is NOTHING else self._written(sent)
+
+    async def _written(self, sent: Awaitable[None]) -> None:
         self.writing = True
-        await self._send({"type": "http.response.body", "body": data, "more_body": True})
+        await sent
         self.writing = False
 
     async def close_stream(self) -> None:

@@ -9,6 +9,7 @@ there can still be replaced without the client noticing.
 import asyncio
 import re
 from collections.abc import AsyncGenerator
+from functools import partial
 from types import TracebackType
 
 from xrouter.core.call import Attempt, Call, Phase, Piece, Request
@@ -21,7 +22,6 @@ from xrouter.core.chat import (
     Refusal,
     ToolDelta,
     Usage,
-    is_content,
 )
 from xrouter.core.closing import NOTHING, Nothing, closing
 from xrouter.core.embeddings import Embeddings, EmbeddingsRequest
@@ -52,72 +52,146 @@ async def send(
     Raises the last attempt's `UpstreamError` when none did; its metadata lists all attempts. After content
     was shown an error is final. Where no adapter could put the request into its vendor's terms there was no
     attempt, and the first one's `Invalid` is raised.
+
+    One generator for all of it, because it runs for every event.
     """
-    tries: dict[Candidate, int] = {}
-    due: dict[Candidate, float] = {}
-    refusal: Invalid | None = None
-    failure: UpstreamError | None = None
-    made = 0
+    trials, streaming, clock = _Trials(call, plan, gateway, part), call.request.stream, gateway.clock
     candidate: Candidate | None = plan[0]
     while candidate is not None:
-        tries[candidate] = tries.get(candidate, 0) + 1
-        attempt = record.begin(call, candidate, gateway, part)
-        ending: BaseException | None = None
-        try:
-            has_spare = made + 1 < retry.MAX_ATTEMPTS and len(tries) < len(plan)
-            async with _slot(attempt, gateway), closing(events := _one(attempt, gateway, has_spare)):
+        attempt = trials.begin(candidate)
+        with trials:
+            held: list[Piece] = []
+            complete = shown = False
+            async with (
+                _slot(attempt, gateway),
+                (watch := Watch(trials.due(), partial(_timed_out, attempt, gateway))),
+                closing(events := _events(attempt, gateway)),
+            ):
                 async for event in events:
-                    yield event
-        except UpstreamError as error:
-            ending = failure = error
-            verdict = retry.judge(error, attempt.phase, tries[candidate])
-        except Invalid as error:
-            ending = error
-            refusal = refusal or error
-            verdict = retry.judge(error, attempt.phase, tries[candidate])
-        except BaseException as error:
-            ending = error
-            raise
-        else:
+                    kind = type(event)
+                    if kind is Delta or kind is Reasoning or kind is Refusal:
+                        content = bool(event.text)  # type: ignore[union-attr]
+                        attempt.output_bytes += len(event.text.encode())  # type: ignore[union-attr]
+                    elif kind is ToolDelta:
+                        content = True
+                        attempt.output_bytes += len(event.name) + len(event.arguments.encode())  # type: ignore[union-attr]
+                    else:
+                        content = False
+                        complete = _note(attempt, event) or complete
+                    if shown:
+                        watch.resting = True
+                        yield event
+                    else:
+                        held.append(event)
+                        attempt.phase = Phase.BODY
+                        if not (content or complete):
+                            _check_held(held, attempt)
+                            continue
+                        shown = True
+                        _show(attempt, gateway)
+                        watch.resting = True
+                        for early in held:
+                            yield early
+                    watch.resting = False
+                    if content and streaming:
+                        watch.arm(min(call.deadline, clock.monotonic() + attempt.deployment.timeouts.idle_s))
+            if not complete:  # whatever the provider let pass
+                raise _truncated(attempt)
             return
-        finally:
-            made += record.end(attempt, ending, gateway)
-        due.pop(candidate, None)
+        candidate = await trials.next()
+    raise trials.error()
+
+
+class _Trials:
+    """Who was tried and what became of it. As a context, it closes the attempt that runs: writes its record, and
+    swallows what another attempt may mend."""
+
+    __slots__ = ("_allowed", "_attempt", "_call", "_candidate", "_due", "_failure", "_gateway", "_made", "_part",
+                 "_plan", "_refusal", "_tries")  # fmt: skip
+
+    _attempt: Attempt
+    _candidate: Candidate
+
+    def __init__(self, call: Call, plan: tuple[Candidate, ...], gateway: Gateway, part: Request | None) -> None:
+        self._call = call
+        self._plan = plan
+        self._gateway = gateway
+        self._part = part
+        self._tries: dict[Candidate, int] = {}
+        self._due: dict[Candidate, float] = {}  # when a candidate may be asked once more
+        self._allowed = plan
+        self._made = 0
+        self._failure: UpstreamError | None = None
+        self._refusal: Invalid | None = None
+
+    def begin(self, candidate: Candidate) -> Attempt:
+        """The next attempt. To be used as: `with trials`."""
+        self._candidate = candidate
+        self._tries[candidate] = self._tries.get(candidate, 0) + 1
+        self._attempt = record.begin(self._call, candidate, self._gateway, self._part)
+        return self._attempt
+
+    def due(self) -> float:
+        """Until when the running attempt may take for its first content.
+
+        A whole answer shows no sign of life before it is there, so a silent vendor would eat the whole deadline:
+        with another candidate to spare it gets half of what is left.
+        """
+        began, deadline = self._attempt.began, self._call.deadline
+        if self._call.request.stream:
+            return min(deadline, began + self._attempt.deployment.timeouts.first_s)
+        has_spare = self._made + 1 < retry.MAX_ATTEMPTS and len(self._tries) < len(self._plan)
+        return (began + deadline) / 2 if has_spare else deadline
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        attempt, candidate = self._attempt, self._candidate
+        self._made += record.end(attempt, error, self._gateway)
+        if isinstance(error, UpstreamError):
+            self._failure = error
+        elif isinstance(error, Invalid):
+            self._refusal = self._refusal or error
+        else:
+            return False
+        verdict = retry.judge(error, attempt.phase, self._tries[candidate])
+        self._due.pop(candidate, None)
         if verdict.same:
-            due[candidate] = gateway.clock.monotonic() + verdict.wait_s
-        candidate = await _next(call, plan if verdict.other else (candidate,), tries, made, due, gateway)
-    if failure is None:
-        assert refusal is not None, "the loop ends by an answer or an error"
-        raise refusal
-    failure.metadata["attempts"] = [_account(one) for one in call.attempts]
-    raise failure
+            self._due[candidate] = self._gateway.clock.monotonic() + verdict.wait_s
+        self._allowed = self._plan if verdict.other else (candidate,)
+        return True
 
+    async def next(self) -> Candidate | None:
+        """The next candidate: an untried one at once, else the repeatable one that is due first, after its wait. As
+        long as there was no attempt, there is no lack of time either: nothing has been waited for."""
+        clock, tries = self._gateway.clock, self._tries
+        remaining_s = self._call.deadline - clock.monotonic()
+        if self._made >= retry.MAX_ATTEMPTS or (self._made and remaining_s < MIN_REMAINING_S):
+            return None
+        for candidate in self._allowed:
+            if candidate not in tries:
+                return candidate
+        repeatable = {
+            one: at for one, at in self._due.items() if one in self._allowed and tries[one] < retry.MAX_PER_DEPLOYMENT
+        }
+        if not repeatable:
+            return None
+        candidate = min(repeatable, key=repeatable.__getitem__)
+        wait_s = max(0.0, repeatable[candidate] - clock.monotonic())
+        if remaining_s - wait_s < MIN_REMAINING_S:
+            return None
+        await asyncio.sleep(wait_s)
+        return candidate
 
-async def _next(
-    call: Call,
-    plan: tuple[Candidate, ...],
-    tries: dict[Candidate, int],
-    made: int,
-    due: dict[Candidate, float],
-    gateway: Gateway,
-) -> Candidate | None:
-    """The next candidate out of `plan`: an untried one at once, else the repeatable one that is due first, after
-    its wait. As long as there was no attempt, there is no lack of time either: nothing has been waited for."""
-    remaining_s = call.deadline - gateway.clock.monotonic()
-    if made >= retry.MAX_ATTEMPTS or (made and remaining_s < MIN_REMAINING_S):
-        return None
-    for candidate in plan:
-        if candidate not in tries:
-            return candidate
-    repeatable = {one: at for one, at in due.items() if one in plan and tries[one] < retry.MAX_PER_DEPLOYMENT}
-    if not repeatable:
-        return None
-    candidate = min(repeatable, key=repeatable.__getitem__)
-    wait_s = max(0.0, repeatable[candidate] - gateway.clock.monotonic())
-    if remaining_s - wait_s < MIN_REMAINING_S:
-        return None
-    await asyncio.sleep(wait_s)
-    return candidate
+    def error(self) -> UpstreamError | Invalid:
+        """What the client is told when nobody answered."""
+        if self._failure is None:
+            assert self._refusal is not None, "the trials end by an answer or an error"
+            return self._refusal
+        self._failure.metadata["attempts"] = [_account(one) for one in self._call.attempts]
+        return self._failure
 
 
 def _slot(attempt: Attempt, gateway: Gateway) -> "_Slot | _NoLimit":
@@ -169,66 +243,6 @@ class _Slot:
         await self._hold.__aexit__(kind, error, trace)
 
 
-async def _one(attempt: Attempt, gateway: Gateway, has_spare: bool) -> AsyncGenerator[Piece, None]:
-    """One provider call under its time limits. Raises `ProviderTimeout` when one runs out, and
-    `ProviderUnavailable` for an answer that ends without being complete, whatever the provider let pass.
-
-    A whole answer shows no sign of life before it is there, so a silent vendor would eat the whole deadline:
-    with another candidate to spare it gets half of what is left.
-    """
-    call, deployment, clock = attempt.call, attempt.deployment, gateway.clock
-    limits, deadline = deployment.timeouts, call.deadline
-    streaming = call.request.stream
-    if streaming:
-        due = min(deadline, attempt.began + limits.first_s)
-    else:
-        due = (attempt.began + deadline) / 2 if has_spare else deadline
-    held: list[Piece] = []
-    complete = shown = False
-    try:
-        with Watch(due) as watch:
-            async with closing(events := _events(attempt, gateway)):
-                async for event in events:
-                    kind = type(event)
-                    if kind is Delta or kind is Reasoning or kind is Refusal:
-                        attempt.output_bytes += len(event.text.encode())  # type: ignore[union-attr]
-                    elif kind is ToolDelta:
-                        attempt.output_bytes += len(event.name) + len(event.arguments.encode())  # type: ignore[union-attr]
-                    else:
-                        complete = _note(attempt, event) or complete
-                    if not shown:
-                        held.append(event)
-                        attempt.phase = Phase.BODY
-                        if not (complete or is_content(event)):
-                            if len(held) > MAX_HELD_EVENTS:
-                                raise ProviderUnavailable(
-                                    f"{deployment.provider} sent {MAX_HELD_EVENTS} events without any content."
-                                    + _unread(held),
-                                    provider=deployment.provider,
-                                )
-                            continue
-                        shown = True
-                        _show(attempt, gateway)
-                        watch.resting = True
-                        for early in held:
-                            yield early
-                    else:
-                        watch.resting = True
-                        yield event
-                    watch.resting = False
-                    if is_content(event) and streaming:
-                        watch.arm(min(deadline, clock.monotonic() + limits.idle_s))
-    except TimeoutError:
-        raise _timed_out(attempt, gateway) from None
-    if not complete:
-        raise ProviderUnavailable(
-            f"{deployment.provider} ended its answer before it was complete.",
-            provider=deployment.provider,
-            upstream_status=attempt.upstream_status,
-            code="provider_truncated",
-        )
-
-
 def _events(attempt: Attempt, gateway: Gateway) -> AsyncGenerator[Piece, None]:
     """The provider's answer, begun. No generator of its own for a chat: one would cost time for every event."""
     provider, request = gateway.providers[attempt.deployment.provider], attempt.request
@@ -251,6 +265,15 @@ async def _at_once(provider: ChatProvider, request: Request, attempt: Attempt) -
             f"{attempt.deployment.provider} cannot be asked for {request.operation}: its wire format has no such call.",
             code="model_not_supported",
             param="model",
+        )
+
+
+def _check_held(held: list[Piece], attempt: Attempt) -> None:
+    """Raises `ProviderUnavailable` when so many events came without any content."""
+    if len(held) > MAX_HELD_EVENTS:
+        provider = attempt.deployment.provider
+        raise ProviderUnavailable(
+            f"{provider} sent {MAX_HELD_EVENTS} events without any content." + _unread(held), provider=provider
         )
 
 
@@ -296,6 +319,16 @@ def _show(attempt: Attempt, gateway: Gateway) -> None:
     if call.request.stream and call.served_model is None:
         gateway.telemetry.first_content(call, now - call.started)
     call.served_model = attempt.model
+
+
+def _truncated(attempt: Attempt) -> ProviderUnavailable:
+    provider = attempt.deployment.provider
+    return ProviderUnavailable(
+        f"{provider} ended its answer before it was complete.",
+        provider=provider,
+        upstream_status=attempt.upstream_status,
+        code="provider_truncated",
+    )
 
 
 def _timed_out(attempt: Attempt, gateway: Gateway) -> ProviderTimeout:

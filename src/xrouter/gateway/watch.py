@@ -6,30 +6,33 @@ fires: not due yet, or nobody waits on the vendor: it sleeps on. Due: it cancels
 """
 
 import asyncio
+from collections.abc import Callable
 from types import TracebackType
-from typing import Self
+
+from xrouter.core.closing import NOTHING, Nothing
 
 
 class Watch:
     """Cancels the task that entered it once `due` (loop time) has passed while it waits on the vendor.
 
-    Turns that cancellation into `TimeoutError` on the way out, and leaves every other one alone.
+    Turns that cancellation into `error()` on the way out, and leaves every other one alone.
     """
 
-    __slots__ = ("_expired", "_handle", "_loop", "_task", "due", "resting")
+    __slots__ = ("_error", "_expired", "_handle", "_loop", "_task", "due", "resting")
 
-    def __init__(self, due: float) -> None:
+    def __init__(self, due: float, error: Callable[[], Exception]) -> None:
         self.due = due
+        self._error = error
         self.resting = False
         self._expired = False
 
-    def __enter__(self) -> Self:
+    def __aenter__(self) -> Nothing:
         self._loop = asyncio.get_running_loop()
         task = asyncio.current_task()
         assert task is not None, "a coroutine runs in a task"
         self._task = task
         self._handle = self._loop.call_at(self.due, self._fire)
-        return self
+        return NOTHING
 
     def arm(self, due: float) -> None:
         """The vendor has until `due` from now on. An earlier due time than before needs a new timer."""
@@ -49,9 +52,10 @@ class Watch:
             self._expired = True
             self._task.cancel()
 
-    def __exit__(
+    def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    ) -> Nothing:
         self._handle.cancel()
         if self._expired and self._task.uncancel() == 0 and kind is asyncio.CancelledError:
-            raise TimeoutError from error
+            raise self._error() from None
+        return NOTHING

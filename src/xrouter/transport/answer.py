@@ -167,9 +167,10 @@ class Answer:
             raise self._too_large(limit)
         size, pieces = 0, []
         while self._bodies or not self.complete:
-            piece = self._take() if self._bodies else await self._more()
-            if not piece and self._broken is not None:
-                raise self._broken
+            try:
+                piece = self._take() if self._bodies else await self._more()
+            except StopAsyncIteration:
+                break
             pieces.append(piece)
             size += len(piece)
             if size > limit:
@@ -260,10 +261,11 @@ class Answer:
         elif self.complete or self._broken is not None:
             self._waiter = None
             if not waiter.done():
-                waiter.set_result(b"")
+                waiter.set_exception(self._broken or StopAsyncIteration())
+                waiter.exception()  # marks it as seen, should the task that waits be cancelled now
 
     def _more(self) -> "Future[bytes]":
-        """The next piece of body, empty at the end of it, however it came."""
+        """The next piece of body. Raises `StopAsyncIteration` at its end, and `BrokenOff`."""
         waiter: Future[bytes] = self._loop.create_future()
         self._waiter = waiter
         self._wake(waiter)
@@ -274,7 +276,7 @@ class Answer:
 
 
 class _Chunks:
-    """The body as it arrives; one step per event of a stream, so it does as little as it can."""
+    """The body as it arrives; one step per event of a stream, so it does as little as it can: each step is a future."""
 
     __slots__ = ("_answer",)
 
@@ -284,11 +286,5 @@ class _Chunks:
     def __aiter__(self) -> "_Chunks":
         return self
 
-    async def __anext__(self) -> bytes:
-        answer = self._answer
-        data = await answer._more()
-        if data:
-            return data
-        if answer._broken is not None:
-            raise answer._broken
-        raise StopAsyncIteration
+    def __anext__(self) -> "Future[bytes]":
+        return self._answer._more()

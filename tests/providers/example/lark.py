@@ -7,7 +7,6 @@ POST `/sing` with the key in `X-Lark-Key`; a stream is NDJSON, `{"note": "..."}`
 """
 
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
 from typing import Any, Final
 
 import msgspec
@@ -15,6 +14,7 @@ import msgspec
 from xrouter.core.call import Attempt
 from xrouter.core.chat import Answer, AnswerMessage, ChatRequest, Choice, Delta, Event, Finish, FinishReason, Usage
 from xrouter.core.clock import Clock
+from xrouter.core.closing import closing
 from xrouter.core.deployment import Deployment
 from xrouter.core.errors import Invalid, ProviderUnavailable
 from xrouter.core.ports import ChatProvider
@@ -64,33 +64,23 @@ class Lark:
         attempt.drop(tuple(name for name in request.fields if name not in _UNDERSTOOD))
         async with self._exchange.post(self._url, headers=self._headers, body=body, attempt=attempt) as reply:
             if request.stream:
-                async with aclosing(self._events(reply)) as events:
+                async with closing(events := reply.decoded(LineReader(self, reply))):
                     async for event in events:
                         yield event
                 return
-            line = self._read(reply, await reply.json())
+            line = self.read(reply, await reply.json())
         if not line.end:
             raise self._exchange.nonsense("without an end")
         choice = Choice(0, AnswerMessage(line.note), finish_reason(line.end), line.end or None)
         yield Answer((choice,), usage(line.spent))
 
-    async def _events(self, reply: Reply) -> AsyncGenerator[Event, None]:
-        async with aclosing(reply.events()) as batches:
-            async for batch in batches:
-                for sent in batch:
-                    line = self._read(reply, sent.data)
-                    if line.note:
-                        yield Delta(line.note)
-                    if line.end:
-                        if (spent := usage(line.spent)) is not None:
-                            yield spent
-                        yield Finish(finish_reason(line.end), 0, line.end)
-                        await reply.drain(batches)
-                        return
+    def truncated(self) -> ProviderUnavailable:
+        """The error for a stream without its end."""
         provider = self._exchange.provider
-        raise ProviderUnavailable(f"{provider} ended its stream before the answer was finished", provider=provider)
+        return ProviderUnavailable(f"{provider} ended its stream before the answer was finished", provider=provider)
 
-    def _read(self, reply: Reply, payload: bytes) -> "Line":
+    def read(self, reply: Reply, payload: bytes) -> "Line":
+        """One line. Raises the error that it holds, and `ProviderUnavailable` for what is no line."""
         try:
             said = msgspec.json.decode(payload)
             if error_of(said) is not None:
@@ -98,6 +88,35 @@ class Lark:
             return msgspec.convert(said, Line)
         except (ValueError, RecursionError):
             raise self._exchange.nonsense("with a broken line") from None
+
+
+class LineReader:
+    """One stream, line by line: see `PayloadReader`."""
+
+    cut_short = False
+
+    def __init__(self, lark: Lark, reply: Reply) -> None:
+        self._lark = lark
+        self._reply = reply
+        self.done = False
+
+    @property
+    def complete(self) -> bool:
+        return self.done
+
+    def read(self, data: bytes) -> list[Event]:
+        line = self._lark.read(self._reply, data)
+        events: list[Event] = [Delta(line.note)] if line.note else []
+        if line.end:
+            self.done = True
+            if (spent := usage(line.spent)) is not None:
+                events.append(spent)
+            events.append(Finish(finish_reason(line.end), 0, line.end))
+        return events
+
+    def end(self) -> None:
+        if not self.done:
+            raise self._lark.truncated()
 
 
 class Line(msgspec.Struct):

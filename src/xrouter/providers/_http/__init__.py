@@ -4,7 +4,7 @@ Failures leave here as `UpstreamError`s only: of the transport, of the status, o
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, Protocol
@@ -14,13 +14,12 @@ import msgspec
 from xrouter.core.call import Attempt
 from xrouter.core.chat import Event
 from xrouter.core.clock import Clock
-from xrouter.core.closing import closing
 from xrouter.core.errors import ProviderRateLimited, ProviderTimeout, ProviderUnavailable, UpstreamError
 from xrouter.core.secret import Secret
 from xrouter.transport import BrokenOff, CannotConnect, Response, Transport, TransportError
 
 from .failure import in_band, of_response, own_status, usual_error
-from .framing import Framing, LineTooLong, ServerEvent
+from .framing import Framing, LineTooLong
 from .ndjson import LineParser
 from .sse import EventParser
 from .tokens import Token, TokenKeeper, log_in
@@ -29,8 +28,8 @@ __all__ = [
     "EventParser",
     "Exchange",
     "LineParser",
+    "PayloadReader",
     "Reply",
-    "ServerEvent",
     "Token",
     "TokenKeeper",
     "log_in",
@@ -136,7 +135,7 @@ class PayloadReader(Protocol):
 
 
 class Reply:
-    """The exchange of one `post` or `get`: enter it, then read its body with `json`, `read` or `events`.
+    """The exchange of one `post` or `get`: enter it, then read its body with `json`, `read` or `decoded`.
 
     A class, because `asynccontextmanager` costs 1.3 us a call more.
     """
@@ -195,61 +194,53 @@ class Reply:
         """The whole body of a success as it is, at most `limit` bytes."""
         return await self._response.read(limit)
 
-    async def events(self) -> AsyncGenerator[list[ServerEvent], None]:
-        """The events of a stream, in the batches in which they arrive. Close it, or read it to its end.
+    async def decoded(self, reader: PayloadReader) -> AsyncGenerator[Event, None]:
+        """The stream's events as `reader` makes them of each payload. Close it, or read it to its end.
 
-        Raises where the body is no event stream or passes a limit.
+        Raises where the body is no event stream or passes a limit. A stream that breaks off after its last choice has
+        finished lacks nothing but the farewell. One generator does all of it: it runs for every chunk.
         """
         exchange, response = self._exchange, self._response
         kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind in exchange.framing.FOREIGN_TYPES:
             await self._no_stream(kind)
-        parser, size = exchange.framing(LINE_LIMIT), 0
+        parser, size, chunks = exchange.framing(LINE_LIMIT), 0, response.chunks()
         try:
-            async for chunk in response.chunks():
+            async for chunk in chunks:
                 size += len(chunk)
                 if size > BODY_LIMIT:
                     raise exchange.nonsense(f"with a stream of more than {BODY_LIMIT} bytes")
-                events = parser.feed(chunk)
-                if events:
-                    yield events
-            events = parser.end()
-        except LineTooLong:
-            raise exchange.nonsense(f"with an event of more than {LINE_LIMIT} bytes") from None
-        if events:
-            yield events
-
-    async def decoded(self, reader: PayloadReader) -> AsyncGenerator[Event, None]:
-        """The stream's events as `reader` makes them of each payload. Close it, or read it to its end.
-
-        A stream that breaks off after its last choice has finished lacks nothing but the farewell.
-        """
-        async with closing(batches := self.events()):
-            try:
-                async for batch in batches:
-                    for sent in batch:
-                        for event in reader.read(sent.data):
-                            yield event
-                        if reader.done:
-                            break
+                for payload in parser.feed(chunk):
+                    for event in reader.read(payload):
+                        yield event
                     if reader.done:
                         break
-            except BrokenOff:
-                if not reader.complete:
-                    raise
-            reader.end()
-            if not reader.cut_short:
-                await self.drain(batches)
+                if reader.done:
+                    break
+            else:
+                for payload in parser.end():
+                    for event in reader.read(payload):
+                        yield event
+        except LineTooLong:
+            raise exchange.nonsense(f"with an event of more than {LINE_LIMIT} bytes") from None
+        except BrokenOff:
+            if not reader.complete:
+                raise
+        reader.end()
+        if not reader.cut_short:
+            await self._drain(chunks, BODY_LIMIT - size)
 
-    async def drain(self, batches: AsyncGenerator[list[ServerEvent], None]) -> None:
+    async def _drain(self, chunks: AsyncIterator[bytes], most: int) -> None:
         """After the last event: read the little that is left, so that the connection can serve again.
 
         A vendor that keeps the stream open gets a tenth of a second, then the connection is cut as usual.
         """
-        with suppress(TransportError, TimeoutError, UpstreamError):
+        with suppress(TransportError, TimeoutError):
             async with asyncio.timeout(_DRAIN_S):
-                async for _ in batches:
-                    pass
+                async for chunk in chunks:
+                    most -= len(chunk)
+                    if most < 0:
+                        return
 
     def in_band(self, body: Any) -> UpstreamError:
         """The error for one that the vendor sent inside a success: a decoded body, or payload of a stream."""

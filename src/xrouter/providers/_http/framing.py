@@ -1,13 +1,6 @@
 """How a stream of bytes is cut into events: what every parser of one offers."""
 
-from typing import ClassVar, NamedTuple, Protocol
-
-
-class ServerEvent(NamedTuple):
-    """One event: its name (empty where the framing has none) and its payload."""
-
-    name: bytes
-    data: bytes
+from typing import ClassVar, Protocol
 
 
 class LineTooLong(Exception):
@@ -15,7 +8,8 @@ class LineTooLong(Exception):
 
 
 class Framing(Protocol):
-    """Feed it chunks in any cut, get events. Holds at most one event, and of that at most `limit` bytes.
+    """Feed it chunks in any cut, get the payloads of events. Holds at most one event, and of that at most `limit`
+    bytes.
 
     `FOREIGN_TYPES` are the content types that are never such a stream.
     """
@@ -24,10 +18,10 @@ class Framing(Protocol):
 
     def __init__(self, limit: int) -> None: ...
 
-    def feed(self, chunk: bytes) -> list[ServerEvent]:
-        """The events that are complete now. Raises `LineTooLong`."""
+    def feed(self, chunk: bytes) -> list[bytes]:
+        """Of the events that are complete now. Raises `LineTooLong`."""
         ...
 
-    def end(self) -> list[ServerEvent]:
-        """The connection ended: the last event, where what ends it is missing."""
+    def end(self) -> list[bytes]:
+        """The connection ended: of the last event, where what ends it is missing."""
         ...

@@ -1,4 +1,4 @@
-"""Newline-delimited JSON: every line that is not blank is an event without a name.
+"""Newline-delimited JSON: every line that is not blank is an event.
 
 Source: https://github.com/ndjson/ndjson-spec. The content type says nothing: vendors send such streams as
 `application/x-ndjson`, `application/stream+json` and `application/json`.
@@ -6,7 +6,7 @@ Source: https://github.com/ndjson/ndjson-spec. The content type says nothing: ve
 
 from typing import ClassVar
 
-from .framing import LineTooLong, ServerEvent
+from .framing import LineTooLong
 
 
 class LineParser:
@@ -19,7 +19,7 @@ class LineParser:
         self._tail: list[bytes] = []  # an unfinished line, in pieces: joining at each cut would be quadratic
         self._tail_size = 0
 
-    def feed(self, chunk: bytes) -> list[ServerEvent]:
+    def feed(self, chunk: bytes) -> list[bytes]:
         """The lines that are complete now. Raises `LineTooLong`."""
         lines = chunk.split(b"\n")
         last = lines.pop()
@@ -34,18 +34,18 @@ class LineParser:
             raise LineTooLong
         return self._events(lines)
 
-    def end(self) -> list[ServerEvent]:
+    def end(self) -> list[bytes]:
         """The connection ended: the last line, where its newline is missing. Raises `LineTooLong`."""
         line = b"".join(self._tail)
         self._tail.clear()
         return self._events([line])
 
-    def _events(self, lines: list[bytes]) -> list[ServerEvent]:
+    def _events(self, lines: list[bytes]) -> list[bytes]:
         events = []
         for line in lines:
             if len(line) > self._limit:
                 raise LineTooLong
             payload = line.strip()
             if payload:
-                events.append(ServerEvent(b"", payload))
+                events.append(payload)
         return events
