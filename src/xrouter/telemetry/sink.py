@@ -3,6 +3,7 @@
 import io
 import os
 import select
+import stat
 from collections import deque
 from collections.abc import Callable
 from threading import Event, Lock, Thread
@@ -15,7 +16,7 @@ CAPACITY: Final = 10_000
 
 _PAUSE_S: Final = 0.02
 _ATOMIC_BYTES: Final = min(select.PIPE_BUF, 4096)
-"""A pipe keeps a write of this size in one piece, so lines of several workers never mix."""
+"""A pipe keeps a write of this size in one piece, so lines of several workers never mix; a file any."""
 
 
 class LineSink:
@@ -29,9 +30,10 @@ class LineSink:
     def __init__(self, stream: TextIO | None, capacity: int = CAPACITY) -> None:
         self.dropped = 0
         self.on_dropped: Callable[[int], None] | None = None
-        self._write = _writer(stream)
+        self._write, self._atomic = _writer(stream)
         self._capacity = capacity
-        self._lines: deque[bytes | Event] = deque()
+        self._lines: deque[bytes] = deque()
+        self._flushes: deque[Event] = deque()
         self._awake = False
         self._wake = Event()
         self._hurry = Event()
@@ -53,7 +55,7 @@ class LineSink:
     def flush(self, deadline_s: float) -> bool:
         """Wait until everything put so far is written; False when that takes longer than `deadline_s`."""
         done = Event()
-        self._lines.append(done)
+        self._flushes.append(done)
         self._hurry.set()
         self._awake = True
         self._wake.set()
@@ -67,38 +69,43 @@ class LineSink:
         while True:
             self._wake.wait()
             self._wake.clear()
-            while self._lines:
+            while self._lines or self._flushes:
                 self._hurry.wait(_PAUSE_S)
                 self._hurry.clear()
                 self._write_batch()
             self._awake = False
-            if self._lines:  # put() may have seen us awake just now
+            if self._lines or self._flushes:  # put() may have seen us awake just now
                 self._wake.set()
 
     def _write_batch(self) -> None:
-        piece, lines = bytearray(), 0
-        for _ in range(len(self._lines)):
-            item = self._lines.popleft()
-            if isinstance(item, Event):
-                self._write_piece(piece, lines)
-                piece, lines = bytearray(), 0
-                item.set()
-                continue
-            if lines and len(piece) + len(item) >= _ATOMIC_BYTES:
-                self._write_piece(piece, lines)
-                piece, lines = bytearray(), 0
-            piece += item
-            piece += b"\n"
-            lines += 1
-        self._write_piece(piece, lines)
+        """Everything that waits now, and then whoever waits for it."""
+        waiting = [self._flushes.popleft() for _ in range(len(self._flushes))]
+        lines = [self._lines.popleft() for _ in range(len(self._lines))]
+        if self._atomic:
+            self._write_pieces(lines)
+        elif lines:
+            self._write_lines(lines)
         self._tell_dropped()
+        for done in waiting:
+            done.set()
 
-    def _write_piece(self, piece: bytearray, lines: int) -> None:
-        if lines:
-            try:
-                self._write(piece)
-            except (OSError, ValueError):  # the reader is gone, the disk is full, the stream is closed
-                self._drop(lines)
+    def _write_pieces(self, lines: list[bytes]) -> None:
+        piece: list[bytes] = []
+        size = 0
+        for line in lines:
+            if piece and size + len(line) >= _ATOMIC_BYTES:
+                self._write_lines(piece)
+                piece, size = [], 0
+            piece.append(line)
+            size += len(line) + 1
+        if piece:
+            self._write_lines(piece)
+
+    def _write_lines(self, lines: list[bytes]) -> None:
+        try:
+            self._write(b"\n".join(lines) + b"\n")
+        except (OSError, ValueError):  # the reader is gone, the disk is full, the stream is closed
+            self._drop(len(lines))
 
     def _tell_dropped(self) -> None:
         dropped = self.dropped
@@ -107,7 +114,7 @@ class LineSink:
         news = dropped - self._told
         line = {"level": "warning", "event": "log lines dropped", "count": news}
         try:
-            self._write(bytearray(msgspec.json.encode(line) + b"\n"))
+            self._write(msgspec.json.encode(line) + b"\n")
         except (OSError, ValueError):
             return
         finally:
@@ -116,30 +123,31 @@ class LineSink:
                 self.on_dropped(news)
 
 
-def _writer(stream: TextIO | None) -> Callable[[bytearray], None]:
-    """How to write to `stream`: through a duplicate of its descriptor where it has one.
+def _writer(stream: TextIO | None) -> tuple[Callable[[bytes], None], bool]:
+    """How to write to `stream`: through a duplicate of its descriptor where it has one; and whether it takes small
+    pieces only. A file takes a whole batch at once: each write lets go of the interpreter, and so costs a call time.
 
     The duplicate stays ours even when the stream is closed and its number given to another file.
     """
     if stream is None:
-        return _nowhere
+        return _nowhere, False
     try:
         descriptor = os.dup(stream.fileno())
     except (io.UnsupportedOperation, AttributeError, ValueError, OSError):
-        return lambda piece: _write_text(stream, piece)
-    return lambda piece: _write_all(descriptor, piece)
+        return lambda piece: _write_text(stream, piece), False
+    return lambda piece: _write_all(descriptor, piece), not stat.S_ISREG(os.fstat(descriptor).st_mode)
 
 
-def _nowhere(piece: bytearray) -> None:
+def _nowhere(piece: bytes) -> None:
     raise OSError("there is no stream to write to")
 
 
-def _write_text(stream: TextIO, piece: bytearray) -> None:
+def _write_text(stream: TextIO, piece: bytes) -> None:
     stream.write(piece.decode())
     stream.flush()
 
 
-def _write_all(descriptor: int, piece: bytearray) -> None:
+def _write_all(descriptor: int, piece: bytes) -> None:
     view = memoryview(piece)
     while view:
         try:
