@@ -4,7 +4,6 @@ import os
 import signal
 import socket
 import subprocess
-from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 from time import monotonic, sleep  # noqa: TID251 - a deadline for polling
@@ -25,8 +24,12 @@ class OwnServer:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.port = free_port()
-        self.pid: int | None = None
-        self._process: subprocess.Popen[bytes] | None = None
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """Of the running server, or of the one that ran last."""
+        return None if self.process is None else self.process.pid
 
     @property
     def log(self) -> Path:
@@ -46,10 +49,10 @@ class OwnServer:
 
     def start(self) -> None:
         """Start it, and return when it answers. Only the first start takes another port when somebody has this one."""
-        for _ in range(_TRIES if self.pid is None else 1):
+        for _ in range(_TRIES if self.process is None else 1):
             if self._try_to_start():
                 return
-            self.port = free_port() if self.pid is None else self.port
+            self.port = free_port() if self.process is None else self.port
         raise AssertionError(f"{self.command()[0]} did not start:\n{self.tail()}")
 
     def _try_to_start(self) -> bool:
@@ -67,7 +70,7 @@ class OwnServer:
         while monotonic() < until and process.poll() is None:
             with suppress(OSError):
                 if self.is_up():
-                    self._process, self.pid = process, process.pid
+                    self.process = process
                     return True
             sleep(0.005)
         process.kill()
@@ -76,15 +79,15 @@ class OwnServer:
 
     def stop(self, how: signal.Signals | None = None) -> None:
         """End it, gracefully unless `how` says otherwise. The data stays; `start` brings it back."""
-        assert self._process is not None
+        assert self.process is not None
         with suppress(ProcessLookupError):
-            self._process.send_signal(how or self.stop_signal)
+            self.process.send_signal(how or self.stop_signal)
         self.thaw()
         try:
-            self._process.wait(_STOP_S)
+            self.process.wait(_STOP_S)
         except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+            self.process.kill()
+            self.process.wait()
 
     def restart(self) -> None:
         """Gone and back on the same port, with its data; connections are cut."""
@@ -93,25 +96,23 @@ class OwnServer:
 
     def freeze(self) -> None:
         """It keeps its connections and lets the kernel accept new ones, but does not answer any more."""
-        for process in self._family():
-            process.send_signal(signal.SIGSTOP)
+        self._send_all(signal.SIGSTOP)
 
     def thaw(self) -> None:
         """It goes on where `freeze` stopped it."""
-        for process in self._family():
-            process.send_signal(signal.SIGCONT)
+        self._send_all(signal.SIGCONT)
 
     def tail(self) -> str:
         return self.log.read_text(errors="replace")[-3000:] if self.log.exists() else ""
 
-    def _family(self) -> Iterator[psutil.Process]:
-        """The server before its children: a frozen parent makes no more of them."""
+    def _send_all(self, number: signal.Signals) -> None:
+        """To the server, then to its children: a frozen parent makes no more of them."""
         with suppress(psutil.NoSuchProcess):
             parent = psutil.Process(self.pid)
-            yield parent
+            parent.send_signal(number)
             for child in parent.children(recursive=True):
                 with suppress(psutil.NoSuchProcess):
-                    yield child
+                    child.send_signal(number)
 
 
 def end(pid: int, how: signal.Signals) -> None:

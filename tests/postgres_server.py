@@ -4,6 +4,7 @@ PostgreSQL refuses to run as root; then it runs as `nobody`, from a copy where t
 """
 
 import asyncio
+import fcntl
 import os
 import pwd
 import secrets
@@ -26,18 +27,25 @@ _SETTINGS = ("listen_addresses=127.0.0.1", "unix_socket_directories=", "max_conn
 
 
 class PostgresServer(OwnServer):
-    """A cluster in `directory`, which it makes. Lets in `xrouter` with a password, over TCP on loopback."""
+    """A cluster in `directory`, which it makes. Lets in `xrouter` with a password, over TCP on loopback.
+
+    The first of several side by side makes the cluster, the others copy it: a third of the time."""
 
     stop_signal = signal.SIGINT  # PostgreSQL's "fast": transactions are rolled back, connections cut
 
     def __init__(self, directory: Path) -> None:
         super().__init__(directory)
-        self._password = secrets.token_hex(8)
         self._runs_as = pwd.getpwnam("nobody") if os.geteuid() == 0 else None
         directory.mkdir(mode=0o700)
         self._give_away(directory)
         self._bin = self._readable_binaries()
-        self._make_cluster()
+        fresh = directory.parent / "cluster"
+        with (directory.parent / "cluster.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not fresh.exists():
+                self._make_cluster(fresh)
+        self._password = (fresh / "password").read_text()
+        subprocess.run(["cp", "-a", fresh / "data", self._data], check=True)
 
     @property
     def _data(self) -> Path:
@@ -75,21 +83,18 @@ class PostgresServer(OwnServer):
             found = self.directory / "lib" / found.relative_to(package.parent)
         return found
 
-    def _make_cluster(self) -> None:
-        password = self.directory / "password"
-        password.write_text(self._password)
-        password.chmod(0o600)
-        self._give_away(password)
-        command = [self._bin / "initdb", "-D", self._data, "-U", _USER, f"--pwfile={password}"]
+    def _make_cluster(self, fresh: Path) -> None:
+        part = fresh.with_suffix(".part")
+        part.mkdir(mode=0o700)
+        password = part / "password"
+        password.write_text(secrets.token_hex(8))
+        for path in (part, password):
+            self._give_away(path)
+        command = [self._bin / "initdb", "-D", part / "data", "-U", _USER, f"--pwfile={password}"]
         options = ["--auth=scram-sha-256", "--encoding=UTF8", "--no-locale", "--no-sync", "--no-instructions"]
-        made = subprocess.run(
-            [*command, *options],
-            user=self.user(),
-            cwd=self.directory,
-            stderr=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-        )
+        made = subprocess.run([*command, *options], user=self.user(), cwd=part, capture_output=True)
         assert made.returncode == 0, made.stderr.decode()
+        part.rename(fresh)
 
 
 def execute(url: str, *statements: str) -> None:

@@ -81,6 +81,8 @@ def pytest_configure_node(node: Any) -> None:
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Only the first process ends what all have used."""
+    for process in _kept:
+        process.returncode = 0  # else Python complains that nobody waited
     lifeline = config.stash.get(_LIFELINE, None)
     if lifeline is None:
         return
@@ -115,14 +117,14 @@ def _postgres(pytestconfig: pytest.Config) -> dict[str, Any]:
         return found
 
 
-_kept: list[Any] = []
-"""Processes that are not waited for: they serve until the whole test run has ended."""
+_kept: list[subprocess.Popen[Any]] = []
+"""Processes that are not waited for: they serve until the whole test run has ended, not only this process of it."""
 
 
 def _start_postgres(directory: Path) -> dict[str, Any]:
     server = PostgresServer(directory / "postgres")
     server.start()
-    _kept.append(server)
+    _kept.append(server.process)
     with (directory / "lifeline").open("r") as lifeline:  # a reader that wakes when the first process has ended
         _kept.append(subprocess.Popen([sys.executable, leash.__file__], stdin=lifeline, start_new_session=True))
         (directory / "lifeline").write_text(f"{server.pid}\n")
