@@ -22,7 +22,7 @@ from tests.own_server import OwnServer, answers
 _USER = "xrouter"
 # asks whether TLS is spoken; N is the answer of a server that is up, and speaks none
 _SSL_REQUEST = bytes.fromhex("0000000804d2162f")
-_FAST = ("fsync=off", "full_page_writes=off", "synchronous_commit=off")
+_FAST = ("fsync=off", "full_page_writes=off")  # survives the kill of a process, not a power cut
 _SETTINGS = ("listen_addresses=127.0.0.1", "unix_socket_directories=", "max_connections=200", "shared_buffers=32MB")
 
 
