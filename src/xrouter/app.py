@@ -124,25 +124,33 @@ def open_books(settings: Settings) -> Books:
     except (OSError, PepperError, ValueError) as error:
         raise ConfigError(f"the data directory {settings.data_dir} or the database cannot be used: {error}") from error
     keys = SqlKeys(database, pepper, clock, settings.key_refresh_s)
-    flusher = Flusher(_journals(settings), database, clock, settings.flush_interval_s)
+    flusher = Flusher(journals_of(settings), database, clock, settings.flush_interval_s)
     return Books(database, keys, flusher, settings.bootstrap_key)
 
 
 @asynccontextmanager
-async def open_keys(settings: Settings) -> AsyncIterator[SqlKeys]:
-    """The keys alone, for commands. Raises `ConfigError`, also for a database server that is not there."""
+async def open_accounts(settings: Settings) -> AsyncIterator[Books]:
+    """The books, prepared, for commands. Raises `ConfigError`, also for a database server that is not there."""
     books = open_books(settings)
     try:
         await books.prepare()
     except DatabaseUnavailable as error:
         raise ConfigError(f"the database cannot be used: {error}") from error
     else:
-        yield books.keys
+        yield books
     finally:
         await books.database.close()
 
 
-def _journals(settings: Settings) -> Path:
+@asynccontextmanager
+async def open_keys(settings: Settings) -> AsyncIterator[SqlKeys]:
+    """The keys alone, for commands."""
+    async with open_accounts(settings) as books:
+        yield books.keys
+
+
+def journals_of(settings: Settings) -> Path:
+    """The directory under which every process of this host keeps its journal."""
     return settings.data_dir / "journal"
 
 
@@ -200,7 +208,7 @@ class App:
         self._tasks: list[asyncio.Task[None]] = []
         self._transports: dict[str, Transport] = {}
         self._replaced: list[Closing] = []  # providers whose credentials have changed, with work beside their calls
-        self._journal = FileJournal(_journals(settings), clock)
+        self._journal = FileJournal(journals_of(settings), clock)
         self._slots = HostSlots(settings.data_dir / "slots")
         self._deployments: dict[str, tuple[Deployment, ...]] = {}
         self._speakers: dict[str, ChatProvider] = {}

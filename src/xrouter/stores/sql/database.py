@@ -10,6 +10,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable, Coroutine
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -20,7 +21,7 @@ from sqlalchemy.util.concurrency import greenlet_spawn
 
 from xrouter.core.errors import Overloaded
 from xrouter.stores.sql.postgresql import SCHEMES, Refused, Unreachable, is_refusal, is_standby, open_engine
-from xrouter.stores.sql.schema import HEAD, alembic_version, key_version, metadata
+from xrouter.stores.sql.schema import FIRST_ROWS, HEAD, alembic_version, metadata
 
 _log = logging.getLogger(__name__)
 
@@ -83,14 +84,31 @@ class Database:
         transaction = self._transact_alone(work) if self._sqlite else self._transact(work, hurry=False)
         return await self._finish(transaction, None)
 
-    async def migrate(self) -> None:
-        """Bring the tables to `HEAD`. Of several processes that call this at once, one does the work."""
+    async def write_from(self, source: "Database", work: Callable[[Connection, Connection], T]) -> T:
+        """Run `work` with a connection to `source` and one to this database: all of this one's writes in one durable
+        transaction, and nobody writes to a SQLite `source` meanwhile. It may take any time. Raises as `write`."""
+
+        def both(ours: Connection) -> T:
+            return source._in_transaction(lambda theirs: work(theirs, ours), write=True, hurry=False)
+
+        return await self.write_unhurried(both)
+
+    async def migrate(self, *, contract: bool = False) -> None:
+        """Bring the tables to `HEAD`; without `contract` only as far as the release before this one can follow. Of
+        several processes that call this at once, one does the work."""
         if await self.read(_revision) != HEAD:
-            await self.write_unhurried(_bring_to_head)
+            await self.write_unhurried(partial(_bring_to_head, contract=contract))
 
     async def revision(self) -> str | None:
-        """The revision of the tables, None where there are none. Raises `DatabaseUnavailable`."""
+        """The revision of the tables, None where there are none."""
         return await self.read(_revision)
+
+    async def waiting(self) -> tuple[str | None, list[tuple[str, str]]]:
+        """The revision of the tables, and those that are before it, oldest first, each with its one line."""
+        revision = await self.read(_revision)
+        if revision == HEAD:
+            return revision, []
+        return revision, import_module("xrouter.stores.sql.migrate").waiting(revision)
 
     async def close(self) -> None:
         """Let running transactions end (10 s at most) and close every connection."""
@@ -187,7 +205,7 @@ def _revision(connection: Connection) -> str | None:
     return found
 
 
-def _bring_to_head(connection: Connection) -> None:
+def _bring_to_head(connection: Connection, contract: bool) -> None:
     """An empty database gets the tables of `HEAD` directly; only an older one needs Alembic, which costs
     0.35 s to import."""
     if connection.dialect.name == "postgresql":
@@ -197,13 +215,19 @@ def _bring_to_head(connection: Connection) -> None:
     if revision == HEAD:
         return
     if revision is None:
-        metadata.create_all(connection)
-        connection.execute(key_version.insert(), {"id": 1, "version": 0})
-        alembic_version.create(connection)
-        connection.execute(alembic_version.insert(), {"version_num": HEAD})
+        create_tables(connection)
         _log.info("created the tables of revision %s", HEAD)
     else:
-        import_module("xrouter.stores.sql.migrate").upgrade(connection)
+        import_module("xrouter.stores.sql.migrate").upgrade(connection, contract=contract)
+
+
+def create_tables(connection: Connection) -> None:
+    """The tables of `HEAD` with their first rows, in a database that has none."""
+    metadata.create_all(connection)
+    for table, row in FIRST_ROWS:
+        connection.execute(table.insert(), row)
+    alembic_version.create(connection)
+    connection.execute(alembic_version.insert(), {"version_num": HEAD})
 
 
 def _plain(error: BaseException) -> str:
