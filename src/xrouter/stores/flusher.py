@@ -103,7 +103,7 @@ class Flusher:
     @property
     def writers(self) -> int:
         """How many processes had their journal open when it was last flushed: more may come out of these."""
-        return sum(not owner.dead for owner in self._owners.values())
+        return sum(not owner.dead and owner.directory.exists() for owner in self._owners.values())
 
     def close(self) -> None:
         """Give up the election and the locks of dead owners."""

@@ -55,7 +55,7 @@ def migrate_until(kill_at: int) -> None:
         if done == kill_at:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    for moment in ("before_cursor_execute", "after_cursor_execute", "commit"):
+    for moment in ("before_cursor_execute", "commit"):
         event.listen(Engine, moment, count)
     asyncio.run(on_database(go))
 
