@@ -1,68 +1,23 @@
-"""Databases and attempts for the store tests.
-
-The conformance tests run on SQLite and on PostgreSQL (`tests/services.py`): each test gets its own database.
-"""
+"""Attempts and journals for the store tests; their databases come from `tests/databases.py`."""
 
 import asyncio
 import subprocess
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 from pathlib import Path
 from time import monotonic  # noqa: TID251 - a deadline for polling
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, select
+from sqlalchemy import select
 
 from xrouter.core.call import Attempt, Call, Caller
 from xrouter.core.chat import ChatRequest, Usage
 from xrouter.core.clock import ManualClock
 from xrouter.core.deployment import Deployment
 from xrouter.core.ids import ulid
-from xrouter.stores.sql.database import Database, DatabaseUnavailable, open_database
+from xrouter.stores.sql.database import Database
 from xrouter.stores.sql.schema import attempts
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """An empty database, without our tables."""
-    if request.param == "sqlite":
-        return f"sqlite+aiosqlite:///{tmp_path / 'xrouter.db'}"
-    url: str = request.getfixturevalue("postgres_url")
-    return url
-
-
-@pytest.fixture
-async def database(database_url: str) -> AsyncIterator[Database]:
-    opened = open_database(database_url)
-    await opened.migrate()
-    yield opened
-    await opened.close()
-
-
-class Switchable(Database):
-    """A database that a test can take away."""
-
-    def __init__(self, inner: Database) -> None:
-        super().__init__(inner._engine)
-        self.away = False
-        self.reads = 0
-
-    async def read(self, work: Callable[[Connection], Any]) -> Any:
-        self.reads += 1
-        if self.away:
-            raise DatabaseUnavailable("switched off")
-        return await super().read(work)
-
-    async def write(self, work: Callable[[Connection], Any]) -> Any:
-        if self.away:
-            raise DatabaseUnavailable("switched off")
-        return await super().write(work)
-
-
-@pytest.fixture
-def switchable(database: Database) -> Switchable:
-    return Switchable(database)
 
 
 @pytest.fixture
