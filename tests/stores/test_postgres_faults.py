@@ -1,16 +1,17 @@
 """A PostgreSQL that is away, frozen, slow or only a standby: nobody waits for long, and all is well after."""
 
 import asyncio
-from time import monotonic  # noqa: TID251 - how long something took
+from time import monotonic, sleep  # noqa: TID251 - how long something took
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, text, update
 from tests.postgres_server import PostgresServer, execute
 
 from xrouter.stores.sql import database as database_module
 from xrouter.stores.sql import postgresql
 from xrouter.stores.sql.database import Database, DatabaseRefuses, DatabaseUnavailable, open_database
+from xrouter.stores.sql.schema import key_version
 
 _LIMIT_S = 0.4
 
@@ -175,10 +176,31 @@ async def test_a_server_that_became_a_standby_is_left_at_once(postgres_url: str)
     await database.close()
 
 
-async def test_a_process_that_freezes_in_a_transaction_does_not_lock_out_the_others_for_ever(postgres_url: str) -> None:
+async def test_a_process_that_freezes_in_a_transaction_does_not_lock_out_the_others_for_ever(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database_module, "BEGIN_WRITING", database_module.BEGIN_WRITING.replace("30s", "300ms"))
+    frozen, other = open_database(postgres_url), open_database(postgres_url)
+    await other.migrate()
+
+    def freeze(connection: Connection) -> None:
+        connection.execute(update(key_version).values(version=1))
+        sleep(1)  # the whole process, with its event loop
+        connection.execute(update(key_version).values(version=2))
+
+    with pytest.raises(DatabaseUnavailable):
+        await frozen.write(freeze)
+    await other.write(lambda connection: connection.execute(update(key_version).values(version=3)).close())
+    for database in (frozen, other):
+        await database.close()
+
+
+async def test_a_pooler_may_give_each_transaction_another_connection(postgres_url: str) -> None:
+    """So nothing of a transaction stays behind in its session, prepared statements least of all."""
     database = open_database(postgres_url)
-    shown = await database.read(
-        lambda connection: connection.execute(text("SHOW idle_in_transaction_session_timeout")).scalar()
-    )
-    assert shown == "30s"
+    await database.migrate()
+    for _ in range(3):
+        await database.write(lambda connection: connection.execute(update(key_version).values(version=3)).close())
+    left = text("SELECT name FROM pg_prepared_statements WHERE name <> ''")
+    assert await database.read(lambda connection: connection.execute(left).all()) == []
     await database.close()

@@ -20,7 +20,15 @@ from sqlalchemy.exc import ArgumentError, DataError, IntegrityError, SQLAlchemyE
 from sqlalchemy.util.concurrency import greenlet_spawn
 
 from xrouter.core.errors import Overloaded
-from xrouter.stores.sql.postgresql import SCHEMES, Refused, Unreachable, is_refusal, is_standby, open_engine
+from xrouter.stores.sql.postgresql import (
+    BEGIN_WRITING,
+    SCHEMES,
+    Refused,
+    Unreachable,
+    is_refusal,
+    is_standby,
+    open_engine,
+)
 from xrouter.stores.sql.schema import FIRST_ROWS, HEAD, alembic_version, metadata
 
 _log = logging.getLogger(__name__)
@@ -77,11 +85,12 @@ class Database:
 
         Where the server does not answer to a commit, nobody knows what became of it: `work` must bear being repeated,
         or its caller say so."""
-        return await self._finish(self._transact_alone(work) if self._sqlite else self._transact(work), self._within_s)
+        transaction = self._transact_alone(work) if self._sqlite else self._transact(work, write=True)
+        return await self._finish(transaction, self._within_s)
 
     async def write_unhurried(self, work: Callable[[Connection], T]) -> T:
         """As `write`, for work that may take any time: migrations, moves. Its own connection, no limits."""
-        transaction = self._transact_alone(work) if self._sqlite else self._transact(work, hurry=False)
+        transaction = self._transact_alone(work) if self._sqlite else self._transact(work, write=True, hurry=False)
         return await self._finish(transaction, None)
 
     async def write_from(self, source: "Database", work: Callable[[Connection, Connection], T]) -> T:
@@ -150,6 +159,8 @@ class Database:
         with (self._engine if hurry else self._unhurried).connect() as connection:
             options = connection.execution_options(xrouter_write=write) if self._sqlite else connection
             with options.begin():
+                if write and not self._sqlite:
+                    options.exec_driver_sql(BEGIN_WRITING)
                 return work(options)
 
 

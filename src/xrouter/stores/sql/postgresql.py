@@ -25,9 +25,13 @@ CONNECTIONS: Final = 8
 
 _FILES: Final = ("sslrootcert", "sslcert", "sslkey", "sslcrl", "passfile")
 _POOL_WAIT_S: Final = 2.0
-_FORGOTTEN_TRANSACTION: Final = "30s"
 _NO_RIGHT: Final = "42501"
 _READ_ONLY: Final = "25006"
+
+
+BEGIN_WRITING: Final = "SET LOCAL idle_in_transaction_session_timeout = '30s'"
+"""The first statement of a transaction that writes: a process that freezes in the middle of it must not keep its locks
+for ever."""
 
 
 class Refused(Exception):
@@ -75,11 +79,7 @@ def open_engine(url: str, *, unhurried: bool = False) -> Engine:
             "statement_cache_size": 0,
             "prepared_statement_cache_size": 0,
             "prepared_statement_name_func": _no_name,
-            "server_settings": {
-                "application_name": "xrouter",
-                # a process that is frozen in the middle of one must not lock out all others
-                "idle_in_transaction_session_timeout": _FORGOTTEN_TRANSACTION,
-            },
+            "server_settings": {"application_name": "xrouter"},  # one that poolers know, too
         },
         **({"poolclass": NullPool} if unhurried else _POOL),
     )
