@@ -62,6 +62,9 @@ GAUGES_INTERVAL_S = 1.0
 
 _PREPARE_AGAIN_S = 1.0
 
+_FIRST_POLL_S = 1.0
+"""So long a worker waits for its keys before it serves; connections may be waiting for it already."""
+
 
 @dataclass(frozen=True, slots=True)
 class Books:
@@ -252,8 +255,9 @@ class App:
         """Begin what runs beside the requests. `waiting` is for a database that is not there yet."""
         self._tasks += waiting
         if not waiting:
-            with suppress(DatabaseUnavailable):  # the poll goes on trying, and says what is wrong
-                await self._books.keys.refresh()
+            with suppress(DatabaseUnavailable, TimeoutError):  # the poll goes on trying, and says what is wrong
+                async with asyncio.timeout(_FIRST_POLL_S):
+                    await self._books.keys.refresh()
         beside = [self._books.keys.run(), self._gauges()]
         if self._owner:
             self._metrics.workers_serving(1)  # alone; several are counted by their supervisor
