@@ -181,6 +181,11 @@ class Gateway:
 
     def start(self) -> None:
         """Start and wait until it is ready."""
+        self.launch()
+        wait_until("the gateway's readiness", self.is_ready, log=self.log)
+
+    def launch(self) -> None:
+        """Start, and do not wait."""
         path = self.directory / "xrouter.yaml"
         path.write_text(yaml.safe_dump(dict(self.config)))
         environment = {name: value for name, value in os.environ.items() if not name.startswith("XROUTER_")}
@@ -203,7 +208,6 @@ class Gateway:
                 start_new_session=True,
             )
         tie(self.process.pid)
-        wait_until("the gateway's readiness", self.is_ready, log=self.log)
 
     def is_ready(self) -> bool:
         assert self.process is not None

@@ -7,7 +7,7 @@ ends here.
 import asyncio
 import signal
 from collections.abc import AsyncIterator, Awaitable, Mapping, MutableMapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from xrouter.core.deployment import Deployment
 from xrouter.core.errors import GatewayError
 from xrouter.core.ids import ulid
 from xrouter.core.ports import ChatProvider, Closing
+from xrouter.core.secret import Secret
 from xrouter.dialects.data_plane import DataPlane
 from xrouter.dialects.exchange import JSON, Receive, Send, credential
 from xrouter.dialects.exchange import Scope as AsgiScope
@@ -43,7 +44,7 @@ from xrouter.stores.journal import FileJournal
 from xrouter.stores.pepper import PepperError, load_pepper
 from xrouter.stores.slots import HostSlots
 from xrouter.stores.sql.attempts import SqlAttempts
-from xrouter.stores.sql.database import Database, DatabaseUnavailable, open_database
+from xrouter.stores.sql.database import Database, DatabaseRefuses, DatabaseUnavailable, open_database
 from xrouter.stores.sql.keys import SqlKeys
 from xrouter.telemetry.access import AccessLog
 from xrouter.telemetry.logs import Logs
@@ -59,6 +60,11 @@ _log = structlog.get_logger()
 GAUGES_INTERVAL_S = 0.25
 """How often the calls', the journal's and the flusher's figures are copied into the metrics."""
 
+_PREPARE_AGAIN_S = 1.0
+
+_FIRST_POLL_S = 1.0
+"""So long a worker waits for its keys before it serves; connections may be waiting for it already."""
+
 
 @dataclass(frozen=True, slots=True)
 class Books:
@@ -67,11 +73,52 @@ class Books:
     database: Database
     keys: SqlKeys
     flusher: Flusher
+    bootstrap_key: Secret | None
+
+    async def prepare(self) -> None:
+        """Bring the schema to head and put the bootstrap key in force: the owner's work (a single process, the
+        supervisor, the CLI). Raises `ConfigError` in plain words, and `DatabaseUnavailable` for a database server that
+        may yet come."""
+        try:
+            await self.database.migrate()
+            if self.bootstrap_key is not None:
+                await self.keys.ensure_bootstrap(self.bootstrap_key)
+        except DatabaseUnavailable as error:
+            if self.database.is_server and not isinstance(error, DatabaseRefuses):
+                raise
+            raise ConfigError(f"the database cannot be used: {error}") from error
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
+
+    async def prepare_now_or_later(self) -> list[asyncio.Task[None]]:
+        """As `prepare`; where the database server is not there yet, the task that waits for it and tries again. Closes
+        the database when it raises `ConfigError`."""
+        try:
+            await self.prepare()
+        except ConfigError:
+            await self.database.close()
+            raise
+        except DatabaseUnavailable as error:
+            _log.error("the database is not there yet; every key gets a 503 until it is", reason=str(error))
+            return [asyncio.create_task(self._prepare_later())]
+        return []
+
+    async def _prepare_later(self) -> None:
+        while True:
+            await asyncio.sleep(_PREPARE_AGAIN_S)
+            try:
+                await self.prepare()
+            except DatabaseUnavailable:
+                continue
+            except ConfigError as error:  # it came, and is not what we need; somebody may mend that while we run
+                _log.error("the database came, but cannot be used", reason=str(error))
+            else:
+                _log.info("the database is there now")
+                return
 
 
-async def open_books(settings: Settings, *, owner: bool) -> Books:
-    """Open the database. The owner (a single process, the supervisor, the CLI) also brings its schema to head and
-    puts the bootstrap key in force; workers find that done. Raises `ConfigError` in plain words."""
+def open_books(settings: Settings) -> Books:
+    """The books, without asking the database anything. Raises `ConfigError` in plain words."""
     clock = SystemClock()
     try:
         settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -80,38 +127,45 @@ async def open_books(settings: Settings, *, owner: bool) -> Books:
     except (OSError, PepperError, ValueError) as error:
         raise ConfigError(f"the data directory {settings.data_dir} or the database cannot be used: {error}") from error
     keys = SqlKeys(database, pepper, clock, settings.key_refresh_s)
+    flusher = Flusher(journals_of(settings), database, clock, settings.flush_interval_s)
+    return Books(database, keys, flusher, settings.bootstrap_key)
+
+
+@asynccontextmanager
+async def open_accounts(settings: Settings) -> AsyncIterator[Books]:
+    """The books, prepared, for commands. Raises `ConfigError`, also for a database server that is not there."""
+    books = open_books(settings)
     try:
-        if owner:
-            await database.migrate()
-            if settings.bootstrap_key is not None:
-                await keys.ensure_bootstrap(settings.bootstrap_key)
+        await books.prepare()
     except DatabaseUnavailable as error:
-        await database.close()
         raise ConfigError(f"the database cannot be used: {error}") from error
-    return Books(database, keys, Flusher(_journals(settings), database, clock, settings.flush_interval_s))
+    else:
+        yield books
+    finally:
+        await books.database.close()
 
 
 @asynccontextmanager
 async def open_keys(settings: Settings) -> AsyncIterator[SqlKeys]:
     """The keys alone, for commands."""
-    books = await open_books(settings, owner=True)
-    try:
+    async with open_accounts(settings) as books:
         yield books.keys
-    finally:
-        await books.database.close()
 
 
-def _journals(settings: Settings) -> Path:
+def journals_of(settings: Settings) -> Path:
+    """The directory under which every process of this host keeps its journal."""
     return settings.data_dir / "journal"
 
 
 async def open_app(
     settings: Settings, config: Config, logs: Logs, *, owner: bool, reload_from: Effective | None = None
 ) -> "App":
-    """A worker, ready to serve. `owner` as in `open_books`; only the owner flushes. With `reload_from`, which gave
-    `config`, credentials are taken over while it serves."""
-    app = App(settings, config, await open_books(settings, owner=owner), logs, flush=owner)
-    await app.start()
+    """A worker, ready to serve. The owner prepares the books and flushes; other workers find that done. With
+    `reload_from`, which gave `config`, credentials are taken over while it serves."""
+    books = open_books(settings)
+    waiting = await books.prepare_now_or_later() if owner else []
+    app = App(settings, config, books, logs, owner=owner)
+    await app.start(waiting)
     if reload_from is not None:
         app.watch(reload_from)
     return app
@@ -145,10 +199,10 @@ async def check(settings: Settings, config: Config) -> tuple[list[Deployment], l
 class App:
     """One worker: `asgi` is the application, the rest its life. Made by `open_app` inside the event loop."""
 
-    def __init__(self, settings: Settings, config: Config, books: Books, logs: Logs, *, flush: bool) -> None:
+    def __init__(self, settings: Settings, config: Config, books: Books, logs: Logs, *, owner: bool) -> None:
         clock = SystemClock()
         self._books = books
-        self._flush = flush
+        self._owner = owner
         self._draining = False
         self._settings = settings
         self._config = config
@@ -157,7 +211,7 @@ class App:
         self._tasks: list[asyncio.Task[None]] = []
         self._transports: dict[str, Transport] = {}
         self._replaced: list[Closing] = []  # providers whose credentials have changed, with work beside their calls
-        self._journal = FileJournal(_journals(settings), clock)
+        self._journal = FileJournal(journals_of(settings), clock)
         self._slots = HostSlots(settings.data_dir / "slots")
         self._deployments: dict[str, tuple[Deployment, ...]] = {}
         self._speakers: dict[str, ChatProvider] = {}
@@ -182,7 +236,7 @@ class App:
         self._control_plane = routes.build(
             keys=books.keys, attempts=SqlAttempts(books.database), authenticate=self._authenticate, clock=clock
         )
-        self._health = health.Health(lambda: not self._draining, self._metrics.scrape)
+        self._health = health.Health(self._why_not_ready, self._metrics.scrape)
         self.asgi = Edge(
             self._route,
             allowed_hosts=settings.allowed_hosts,
@@ -197,13 +251,18 @@ class App:
         """Data plane requests between their first and last byte."""
         return len(self._data_plane.running)
 
-    async def start(self) -> None:
-        """Begin what runs beside the requests."""
+    async def start(self, waiting: list[asyncio.Task[None]]) -> None:
+        """Begin what runs beside the requests. `waiting` is for a database that is not there yet."""
+        self._tasks += waiting
+        if not waiting:
+            with suppress(DatabaseUnavailable, TimeoutError):  # the poll goes on trying, and says what is wrong
+                async with asyncio.timeout(_FIRST_POLL_S):
+                    await self._books.keys.refresh()
         beside = [self._books.keys.run(), self._gauges()]
-        if self._flush:
+        if self._owner:
             self._metrics.workers_serving(1)  # alone; several are counted by their supervisor
             beside.append(self._books.flusher.run())
-        self._tasks = [asyncio.create_task(work) for work in beside]
+        self._tasks += [asyncio.create_task(work) for work in beside]
 
     def drain_begin(self) -> None:
         """Not ready any more; what still comes is served and told to close its connection."""
@@ -218,21 +277,28 @@ class App:
             await asyncio.sleep(0.01)
 
     async def close(self) -> None:
-        """Everything is written down before this returns."""
+        """Everything is written down before this returns. Raises `DatabaseUnavailable`; the journal keeps the rest."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._metrics.fold()
         self._journal.close()
-        if self._flush:
-            await self._books.flusher.flush_all()
+        try:
+            if self._owner:
+                await self._books.flusher.flush_all()
+        finally:
             self._books.flusher.close()
-        self._slots.close()
-        speakers = (*self._speakers.values(), *self._replaced)
-        await asyncio.gather(*(one.close() for one in speakers if isinstance(one, Closing)))
-        for transport in self._transports.values():
-            await transport.close()
-        await self._books.database.close()
+            self._slots.close()
+            speakers = (*self._speakers.values(), *self._replaced)
+            await asyncio.gather(*(one.close() for one in speakers if isinstance(one, Closing)))
+            for transport in self._transports.values():
+                await transport.close()
+            await self._books.database.close()
+
+    def _why_not_ready(self) -> str | None:
+        if self._draining:
+            return "draining"
+        return None if self._books.keys.current else "database_unavailable"
 
     def watch(self, effective: Effective) -> None:
         """Take over changed credentials from now on: at SIGHUP, and when a file of the configuration changes."""
@@ -309,7 +375,7 @@ class App:
             self._metrics.journal_stands(
                 waiting=journal.waiting, failed_writes=journal.failed_writes, dropped=journal.dropped
             )
-            if self._flush:
+            if self._owner:
                 self._metrics.flusher_stands(self._books.flusher)
 
 

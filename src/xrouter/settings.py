@@ -103,7 +103,9 @@ class Settings(BaseSettings):
         None, description="Serves requests whose model is unknown. Unset: a 404 that lists near names."
     )
     database_url: SecretText | None = Field(
-        None, description="SQLAlchemy URL; default is SQLite in the data directory."
+        None,
+        description="`postgresql://user:password@host/name`, also with libpq's `sslmode` and several hosts, or "
+        "`sqlite:////path`; default is SQLite in the data directory.",
     )
     pepper: Annotated[SecretText | None, AfterValidator(_strong_key)] = Field(
         None,

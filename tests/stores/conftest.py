@@ -1,87 +1,23 @@
-"""Databases and attempts for the store tests.
-
-The conformance tests run on SQLite, and on PostgreSQL too when XROUTER_TEST_DATABASE_URL names a server on which
-databases may be made: each test gets its own and drops it.
-"""
+"""Attempts and journals for the store tests; their databases come from `tests/databases.py`."""
 
 import asyncio
-import os
 import subprocess
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 from pathlib import Path
 from time import monotonic  # noqa: TID251 - a deadline for polling
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, create_engine, make_url, select, text
-from sqlalchemy.util.concurrency import greenlet_spawn
+from sqlalchemy import select
 
 from xrouter.core.call import Attempt, Call, Caller
 from xrouter.core.chat import ChatRequest, Usage
 from xrouter.core.clock import ManualClock
 from xrouter.core.deployment import Deployment
 from xrouter.core.ids import ulid
-from xrouter.stores.sql.database import Database, DatabaseUnavailable, open_database
+from xrouter.stores.sql.database import Database
 from xrouter.stores.sql.schema import attempts
-
-_SERVER = os.environ.get("XROUTER_TEST_DATABASE_URL")  # noqa: TID251 - the test lane's own switch
-
-
-@pytest.fixture(params=["sqlite", *(["postgresql"] if _SERVER else [])])
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    if request.param == "sqlite":
-        yield f"sqlite+aiosqlite:///{tmp_path / 'xrouter.db'}"
-        return
-    assert _SERVER is not None
-    name = f"xrouter_{ulid().lower()}"
-    asyncio.run(_on_server(_SERVER, f"CREATE DATABASE {name}"))
-    yield make_url(_SERVER).set(database=name).render_as_string(hide_password=False)
-    asyncio.run(_on_server(_SERVER, f"DROP DATABASE {name} WITH (FORCE)"))
-
-
-async def _on_server(url: str, statement: str) -> None:
-    engine = create_engine(url, isolation_level="AUTOCOMMIT")
-
-    def work() -> None:
-        with engine.connect() as connection:
-            connection.execute(text(statement))
-        engine.dispose()
-
-    await greenlet_spawn(work)
-
-
-@pytest.fixture
-async def database(database_url: str) -> AsyncIterator[Database]:
-    opened = open_database(database_url)
-    await opened.migrate()
-    yield opened
-    await opened.close()
-
-
-class Switchable(Database):
-    """A database that a test can take away."""
-
-    def __init__(self, inner: Database) -> None:
-        super().__init__(inner._engine)
-        self.away = False
-        self.reads = 0
-
-    async def read(self, work: Callable[[Connection], Any]) -> Any:
-        self.reads += 1
-        if self.away:
-            raise DatabaseUnavailable("switched off")
-        return await super().read(work)
-
-    async def write(self, work: Callable[[Connection], Any]) -> Any:
-        if self.away:
-            raise DatabaseUnavailable("switched off")
-        return await super().write(work)
-
-
-@pytest.fixture
-def switchable(database: Database) -> Switchable:
-    return Switchable(database)
 
 
 @pytest.fixture

@@ -15,10 +15,13 @@ _Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
 class Health:
-    """`is_ready` says whether new calls are welcome; `scrape` gives the content type and body of `/metrics`."""
+    """`why_not_ready` says in a word why new calls are not welcome, or nothing; `scrape` gives the content type and
+    body of `/metrics`."""
 
-    def __init__(self, is_ready: Callable[[], bool], scrape: Callable[[], Awaitable[tuple[bytes, bytes]]]) -> None:
-        self._is_ready = is_ready
+    def __init__(
+        self, why_not_ready: Callable[[], str | None], scrape: Callable[[], Awaitable[tuple[bytes, bytes]]]
+    ) -> None:
+        self._why_not_ready = why_not_ready
         self._scrape = scrape
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: object, send: _Send) -> None:
@@ -43,6 +46,7 @@ class Health:
             return 200, *await self._scrape()
         if path == "/health/live":
             return 200, _JSON, b'{"status":"live"}'
-        if self._is_ready():
+        why_not = self._why_not_ready()
+        if why_not is None:
             return 200, _JSON, b'{"status":"ready"}'
-        return 503, _JSON, b'{"status":"draining"}'
+        return 503, _JSON, b'{"status":"%b"}' % why_not.encode()

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from xrouter import __version__
-from xrouter.cli import config, demo, doctor, keys, serve, simulate
+from xrouter.cli import config, demo, doctor, keys, migrate, serve, simulate
 from xrouter.settings import ConfigError
 
 app = typer.Typer(
@@ -19,6 +19,7 @@ app = typer.Typer(
 app.command("demo")(demo.demo)
 app.command("serve")(serve.serve)
 app.command("simulate")(simulate.simulate)
+app.command("migrate")(migrate.migrate)
 app.command("doctor")(doctor.doctor)
 app.add_typer(config.app, name="config")
 app.add_typer(keys.app, name="keys")

@@ -7,9 +7,10 @@ from typing import Annotated
 import typer
 import uvloop
 
-from xrouter.app import open_app, open_keys
+from xrouter.app import open_app, open_books
 from xrouter.configuration.effective import Effective, load
 from xrouter.settings import Config, Settings, load_settings, unknown_variables
+from xrouter.stores.sql.database import DatabaseUnavailable
 from xrouter.supervisor.books import keep_books
 from xrouter.supervisor.serve_many import serve_many
 from xrouter.supervisor.serve_one import Announce, serve_one
@@ -42,8 +43,15 @@ def serve(
 
 
 async def _has_keys(settings: Settings) -> bool:
-    async with open_keys(settings) as keys:
-        return bool((await keys.page(None, 1)).items)
+    """True also where the database is not there yet."""
+    books = open_books(settings)
+    try:
+        await books.prepare()
+        return bool((await books.keys.page(None, 1)).items)
+    except DatabaseUnavailable:
+        return True
+    finally:
+        await books.database.close()
 
 
 def run(settings: Settings, config: Config, announce: Announce, reload_from: Effective | None = None) -> int:

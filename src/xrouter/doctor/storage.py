@@ -50,7 +50,7 @@ async def _examine(found: Database) -> AsyncIterator[Finding]:
         yield skipped(_DATABASE, "migrations", "it is empty; the first start makes the tables")
     elif revision != HEAD:
         words = f"its tables have revision {revision}, this release {HEAD}"
-        yield warning(_DATABASE, "migrations", words, "start this release once: `xrouter serve` brings them forward")
+        yield warning(_DATABASE, "migrations", words, "`xrouter migrate`, once every host has this release")
     else:
         yield good(_DATABASE, "migrations", f"the tables have revision {HEAD}")
     try:

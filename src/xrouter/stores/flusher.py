@@ -61,7 +61,7 @@ class Flusher:
         try:
             while True:
                 try:
-                    if self._is_elected():
+                    if self.claim():
                         await self.flush_all()
                     pause_s = self._interval_s
                 except (DatabaseUnavailable, OSError) as error:
@@ -89,16 +89,8 @@ class Flusher:
                 _log.info("the database takes attempts again")
                 self.failing = False
 
-    def close(self) -> None:
-        """Give up the election and the locks of dead owners."""
-        for owner in self._owners.values():
-            owner.release()
-        self._owners = {}
-        if self._elected_fd is not None:
-            os.close(self._elected_fd)
-            self._elected_fd = None
-
-    def _is_elected(self) -> bool:
+    def claim(self) -> bool:
+        """Be the one of this host that works, from now on until `close`; false where another process is it."""
         if self._elected_fd is None:
             self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
             fd = os.open(self._root / "flusher.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
@@ -107,6 +99,20 @@ class Flusher:
                 return False
             self._elected_fd = fd
         return True
+
+    @property
+    def writers(self) -> int:
+        """How many processes had their journal open when it was last flushed: more may come out of these."""
+        return sum(not owner.dead and owner.directory.exists() for owner in self._owners.values())
+
+    def close(self) -> None:
+        """Give up the election and the locks of dead owners."""
+        for owner in self._owners.values():
+            owner.release()
+        self._owners = {}
+        if self._elected_fd is not None:
+            os.close(self._elected_fd)
+            self._elected_fd = None
 
     async def _flush(self, owner: Owner) -> None:
         for segment in owner.look():

@@ -14,9 +14,12 @@ _FIGURES_S = 1.0
 @asynccontextmanager
 async def keep_books(settings: Settings, metrics: Metrics) -> AsyncIterator[None]:
     """Bring the schema to head and the bootstrap key in force, then move journals to the database until the
-    end, and everything that is left of them at the end, when the workers are gone."""
-    books = await open_books(settings, owner=True)
-    tasks = [asyncio.create_task(books.flusher.run())]
+    end, and everything that is left of them at the end, when the workers are gone.
+
+    Raises `ConfigError`, and at the end `DatabaseUnavailable`: then the journals keep everything."""
+    books = open_books(settings)
+    tasks = await books.prepare_now_or_later()
+    tasks.append(asyncio.create_task(books.flusher.run()))
 
     async def tell() -> None:
         while True:

@@ -21,6 +21,7 @@ from typing import Any, Final
 import structlog
 
 from xrouter.configuration.effective import load
+from xrouter.core.errors import GatewayError
 from xrouter.settings import ConfigError, Settings
 from xrouter.supervisor.environment import environment_for
 from xrouter.supervisor.lifeline import READY, RETIRE, Lifeline
@@ -71,7 +72,12 @@ async def serve_many(
         metrics = Metrics(shared.path)
         crew = _Crew(settings, listener, metrics, command, environment_for(settings, shared.path), hang_s, margin_s)
         async with keep_books(settings, metrics):
-            return await crew.run(announce)
+            code = await crew.run(announce)
+    except GatewayError as error:
+        _log.error("the journals keep what is not in the database", reason=error.message)
+        return 1
+    else:
+        return code
     finally:
         listener.close()
         shared.remove()

@@ -15,6 +15,7 @@ from typing import Final, Protocol
 
 import structlog
 
+from xrouter.core.errors import GatewayError
 from xrouter.settings import Settings
 from xrouter.supervisor import garbage
 from xrouter.supervisor.http_server import Asgi, HttpServer
@@ -62,7 +63,7 @@ class Application(Protocol):
         ...
 
     async def close(self) -> None:
-        """Flush and let go of everything."""
+        """Flush and let go of everything. Raises `GatewayError` where not everything could be flushed."""
         ...
 
 
@@ -139,5 +140,8 @@ async def _close(application: Application) -> bool:
             await application.close()
     except TimeoutError:
         _log.error("closing took too long; the journal keeps what is not in the database", limit_s=CLOSE_S)
+        return False
+    except GatewayError as error:
+        _log.error("the journal keeps what is not in the database", reason=error.message)
         return False
     return True

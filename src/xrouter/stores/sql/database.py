@@ -10,62 +10,114 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable, Coroutine
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url, text
-from sqlalchemy.exc import ArgumentError, DataError, IntegrityError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DataError, IntegrityError, SQLAlchemyError
 from sqlalchemy.util.concurrency import greenlet_spawn
 
 from xrouter.core.errors import Overloaded
-from xrouter.stores.sql.schema import HEAD, alembic_version, key_version, metadata
+from xrouter.stores.sql.postgresql import (
+    BEGIN_WRITING,
+    SCHEMES,
+    Refused,
+    Unreachable,
+    is_refusal,
+    is_standby,
+    open_engine,
+)
+from xrouter.stores.sql.schema import FIRST_ROWS, HEAD, alembic_version, metadata
 
 _log = logging.getLogger(__name__)
 
 _BUSY_TIMEOUT_MS: Final = 5_000
 _POOL_SIZE: Final = 4
 _POOL_WAIT_S: Final = 2.0
-_STATEMENT_S: Final = 5.0
 _CLOSE_WAIT_S: Final = 10.0
 _MIGRATION_LOCK: Final = 0x78726F75746572  # the letters of our name; any number would do
-_ASYNC_DRIVERS: Final = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
+_SERVER_ANSWERS_S: Final = 5.0
+_SQLITE_DRIVERS: Final = ("sqlite", "sqlite+aiosqlite")
 
 T = TypeVar("T")
 
 
 class DatabaseUnavailable(Overloaded):
-    """The database cannot be reached, is locked, read-only or full. Repeating later may help."""
+    """The database cannot be reached, does not answer, is locked, read-only or full. Repeating later may help."""
 
     default_code = "database_unavailable"
 
 
-class Database:
-    """An engine with its rules for transactions. Made by `open_database`; belongs to one event loop."""
+class DatabaseRefuses(DatabaseUnavailable):
+    """The database answers, and will not have us: wrong password, no such database, missing rights. Only a change of
+    the configuration helps, there or here."""
 
-    def __init__(self, engine: Engine) -> None:
+
+class Database:
+    """An engine with its rules for transactions. Made by `open_database`; belongs to one event loop.
+
+    With a database server no transaction takes its caller more than 5 s, whatever the server does.
+    """
+
+    def __init__(self, engine: Engine, unhurried: Engine | None = None) -> None:
+        """`unhurried` is the engine for work that may take any time; the same one where nothing hurries."""
         self._engine = engine
+        self._unhurried = unhurried or engine
         self._sqlite = engine.dialect.name == "sqlite"
+        self._within_s = None if self._sqlite else _SERVER_ANSWERS_S
         self._writer = asyncio.Lock()
         self._running: set[asyncio.Task[Any]] = set()
 
+    @property
+    def is_server(self) -> bool:
+        """True for a database server, which may come later than we; false for a file, which is here or is not."""
+        return not self._sqlite
+
     async def read(self, work: Callable[[Connection], T]) -> T:
         """Run `work` in one transaction. Raises `DatabaseUnavailable`."""
-        return await self._finish(self._transact(work))
+        return await self._finish(self._transact(work), self._within_s)
 
     async def write(self, work: Callable[[Connection], T]) -> T:
         """Run `work` in one durable transaction; SQLite takes the write lock at its start, so that it never
-        fails half-way. Raises `DatabaseUnavailable`, and IntegrityError or DataError for rows it refuses."""
-        return await self._finish(self._transact_alone(work) if self._sqlite else self._transact(work))
+        fails half-way. Raises `DatabaseUnavailable`, and IntegrityError or DataError for rows it refuses.
 
-    async def migrate(self) -> None:
-        """Bring the tables to `HEAD`. Of several processes that call this at once, one does the work."""
+        Where the server does not answer to a commit, nobody knows what became of it: `work` must bear being repeated,
+        or its caller say so."""
+        transaction = self._transact_alone(work) if self._sqlite else self._transact(work, write=True)
+        return await self._finish(transaction, self._within_s)
+
+    async def write_unhurried(self, work: Callable[[Connection], T]) -> T:
+        """As `write`, for work that may take any time: migrations, moves. Its own connection, no limits."""
+        transaction = self._transact_alone(work) if self._sqlite else self._transact(work, write=True, hurry=False)
+        return await self._finish(transaction, None)
+
+    async def write_from(self, source: "Database", work: Callable[[Connection, Connection], T]) -> T:
+        """Run `work` with a connection to `source` and one to this database: all of this one's writes in one durable
+        transaction, and nobody writes to a SQLite `source` meanwhile. It may take any time. Raises as `write`."""
+
+        def both(ours: Connection) -> T:
+            return source._in_transaction(lambda theirs: work(theirs, ours), write=True, hurry=False)
+
+        return await self.write_unhurried(both)
+
+    async def migrate(self, *, contract: bool = False) -> None:
+        """Bring the tables to `HEAD`; without `contract` only as far as the release before this one can follow. Of
+        several processes that call this at once, one does the work."""
         if await self.read(_revision) != HEAD:
-            await self.write(_bring_to_head)
+            await self.write_unhurried(partial(_bring_to_head, contract=contract))
 
     async def revision(self) -> str | None:
-        """The revision of the tables, None where there are none. Raises `DatabaseUnavailable`."""
+        """The revision of the tables, None where there are none."""
         return await self.read(_revision)
+
+    async def waiting(self) -> tuple[str | None, list[tuple[str, str]]]:
+        """The revision of the tables, and those that are before it, oldest first, each with its one line."""
+        revision = await self.read(_revision)
+        if revision == HEAD:
+            return revision, []
+        return revision, import_module("xrouter.stores.sql.migrate").waiting(revision)
 
     async def close(self) -> None:
         """Let running transactions end (10 s at most) and close every connection."""
@@ -73,12 +125,15 @@ class Database:
             await asyncio.wait(self._running, timeout=_CLOSE_WAIT_S)
         await greenlet_spawn(self._engine.dispose)
 
-    async def _finish(self, transaction: Coroutine[Any, Any, T]) -> T:
+    async def _finish(self, transaction: Coroutine[Any, Any, T], within_s: float | None) -> T:
         """A caller that is cancelled does not tear its transaction: that one runs to its end."""
         task = asyncio.create_task(transaction)
         self._running.add(task)
         task.add_done_callback(self._ended)
-        return await asyncio.shield(task)
+        done, _ = await asyncio.wait([task], timeout=within_s)
+        if not done:  # it is ending by the same limit, but that may mean to wait for the server once more
+            raise DatabaseUnavailable(f"the database did not answer within {within_s:g} s")
+        return task.result()
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._running.discard(task)
@@ -89,47 +144,43 @@ class Database:
         async with self._writer:  # waiting here is cheaper and fairer than SQLite's own busy loop
             return await self._transact(work, write=True)
 
-    async def _transact(self, work: Callable[[Connection], T], *, write: bool = False) -> T:
+    async def _transact(self, work: Callable[[Connection], T], *, write: bool = False, hurry: bool = True) -> T:
         try:
-            return await greenlet_spawn(self._in_transaction, work, write)
+            async with asyncio.timeout(self._within_s if hurry else None):
+                return await greenlet_spawn(self._in_transaction, work, write, hurry)
         except (DataError, IntegrityError):
             raise
-        except (SQLAlchemyError, OSError, TimeoutError) as error:
-            raise DatabaseUnavailable(_plain(error)) from error
+        except (SQLAlchemyError, Refused, Unreachable, OSError, TimeoutError) as error:
+            if is_standby(error):
+                await greenlet_spawn(self._engine.dispose)  # the next transaction looks for the primary again
+            raise (DatabaseRefuses if is_refusal(error) else DatabaseUnavailable)(_plain(error)) from error
 
-    def _in_transaction(self, work: Callable[[Connection], T], write: bool) -> T:
-        with self._engine.connect() as connection:
+    def _in_transaction(self, work: Callable[[Connection], T], write: bool, hurry: bool) -> T:
+        with (self._engine if hurry else self._unhurried).connect() as connection:
             options = connection.execution_options(xrouter_write=write) if self._sqlite else connection
             with options.begin():
+                if write and not self._sqlite:
+                    options.exec_driver_sql(BEGIN_WRITING)
                 return work(options)
 
 
 def open_database(url: str) -> Database:
-    """A database for a SQLAlchemy URL such as `sqlite+aiosqlite:////data/xrouter.db`; connects on first use.
+    """A database for a URL such as `sqlite:////data/xrouter.db` or `postgresql://user:password@host/name`; connects on
+    first use. A new SQLite file is readable by its owner only.
 
-    `sqlite:` and `postgresql:` without a driver get ours. A new SQLite file is readable by its owner only.
     Raises ValueError for a URL that cannot be used (without repeating it, it may hold a password) and for a SQLite
     database in memory, OSError where its file cannot be made.
     """
+    scheme = url.partition(":")[0]
+    if scheme in SCHEMES:
+        return Database(open_engine(url), open_engine(url, unhurried=True))
     try:
         target = make_url(url)
     except ArgumentError:
         raise ValueError("XROUTER_DATABASE_URL is no database URL such as sqlite:////var/lib/xrouter/x.db") from None
-    target = target.set(drivername=_ASYNC_DRIVERS.get(target.drivername, target.drivername))
-    if target.get_backend_name() == "sqlite":
-        return Database(_open_sqlite(target))
-    asyncpg = {"timeout": _STATEMENT_S, "command_timeout": _STATEMENT_S}
-    try:
-        engine = create_engine(
-            target,
-            pool_size=_POOL_SIZE,
-            pool_timeout=_POOL_WAIT_S,
-            pool_pre_ping=True,
-            connect_args=asyncpg if target.drivername.endswith("+asyncpg") else {},
-        )
-    except (ModuleNotFoundError, NoSuchModuleError) as error:
-        raise ValueError(f"XROUTER_DATABASE_URL: no driver for {target.drivername!r} is installed") from error
-    return Database(engine)
+    if scheme not in _SQLITE_DRIVERS:
+        raise ValueError(f"XROUTER_DATABASE_URL: {scheme!r} is neither sqlite nor postgresql, which are what we speak")
+    return Database(_open_sqlite(target.set(drivername=_SQLITE_DRIVERS[-1])))
 
 
 def _open_sqlite(target: URL) -> Engine:
@@ -165,7 +216,7 @@ def _revision(connection: Connection) -> str | None:
     return found
 
 
-def _bring_to_head(connection: Connection) -> None:
+def _bring_to_head(connection: Connection, contract: bool) -> None:
     """An empty database gets the tables of `HEAD` directly; only an older one needs Alembic, which costs
     0.35 s to import."""
     if connection.dialect.name == "postgresql":
@@ -175,13 +226,19 @@ def _bring_to_head(connection: Connection) -> None:
     if revision == HEAD:
         return
     if revision is None:
-        metadata.create_all(connection)
-        connection.execute(key_version.insert(), {"id": 1, "version": 0})
-        alembic_version.create(connection)
-        connection.execute(alembic_version.insert(), {"version_num": HEAD})
+        create_tables(connection)
         _log.info("created the tables of revision %s", HEAD)
     else:
-        import_module("xrouter.stores.sql.migrate").upgrade(connection)
+        import_module("xrouter.stores.sql.migrate").upgrade(connection, contract=contract)
+
+
+def create_tables(connection: Connection) -> None:
+    """The tables of `HEAD` with their first rows, in a database that has none."""
+    metadata.create_all(connection)
+    for table, row in FIRST_ROWS:
+        connection.execute(table.insert(), row)
+    alembic_version.create(connection)
+    connection.execute(alembic_version.insert(), {"version_num": HEAD})
 
 
 def _plain(error: BaseException) -> str:

@@ -68,6 +68,11 @@ class SqlKeys:
             return None
         return self._memory.caller(self._digest(credential))
 
+    @property
+    def current(self) -> bool:
+        """False before the first good poll, and when the last one is 10 minutes old: then nobody is known."""
+        return self._version is not None and self._clock.monotonic() <= self._fresh_until
+
     async def look_up(self, credential: str) -> Caller | None:
         """The caller from the database, which is asked once however many wait for the same key.
 

@@ -85,3 +85,6 @@ attempts = Table(
 alembic_version = Table(
     "alembic_version", MetaData(), Column("version_num", String(32), primary_key=True, nullable=False)
 )
+
+FIRST_ROWS: Final = ((key_version, {"id": 1, "version": 0}),)
+"""What stands in new tables, by the revision that makes them. All other tables are empty at first."""

@@ -1,0 +1,77 @@
+"""`xrouter migrate`: bring the tables forward, say whether they are, move SQLite to PostgreSQL."""
+
+import asyncio
+from typing import Annotated
+
+import typer
+from sqlalchemy.exc import DataError, IntegrityError
+
+from xrouter.app import journals_of
+from xrouter.settings import ConfigError, Settings, load_settings
+from xrouter.stores.moving import move_installation
+from xrouter.stores.sql.database import Database, DatabaseUnavailable, open_database
+from xrouter.stores.sql.move import CannotMove
+from xrouter.stores.sql.schema import HEAD
+
+
+def migrate(
+    check: Annotated[
+        bool, typer.Option("--check", help="Change nothing; exit code 1 where revisions are waiting.")
+    ] = False,
+    from_url: Annotated[
+        str | None,
+        typer.Option(
+            "--from", metavar="URL", help="First copy everything from this SQLite database; the gateway must not run."
+        ),
+    ] = None,
+) -> None:
+    """Bring the tables of XROUTER_DATABASE_URL to this release, also by what the release before cannot follow: run it
+    when every node is up to date. `xrouter serve` itself does all that the release before can follow."""
+    settings = load_settings()
+    if check and from_url is not None:
+        raise typer.BadParameter("--check and --from exclude each other")
+    try:
+        code = asyncio.run(_run(settings, check, from_url))
+    except (CannotMove, DataError, IntegrityError, DatabaseUnavailable, OSError, ValueError) as error:
+        raise ConfigError(_plain(error)) from error
+    raise typer.Exit(code)
+
+
+async def _run(settings: Settings, check: bool, from_url: str | None) -> int:
+    database = open_database(settings.database.reveal())
+    try:
+        if check:
+            return await _say_what_waits(database)
+        if from_url is not None:
+            await _move(settings, from_url, database)
+        await database.migrate(contract=True)
+        typer.echo(f"the tables have revision {await database.revision()}")
+        return 0
+    finally:
+        await database.close()
+
+
+async def _say_what_waits(database: Database) -> int:
+    revision, found = await database.waiting()
+    typer.echo(f"the tables have revision {revision or 'none'}, this release {HEAD}")
+    for name, words in found:
+        typer.echo(f"  waiting: {name}  {words}")
+    return 1 if found else 0
+
+
+async def _move(settings: Settings, from_url: str, target: Database) -> None:
+    if not target.is_server:
+        raise ConfigError("XROUTER_DATABASE_URL must name the PostgreSQL database that everything moves to")
+
+    def progress(table: str, rows: int) -> None:
+        typer.echo(f"  {table}: {rows}", err=True)
+
+    moved = await move_installation(journals_of(settings), from_url, target, progress)
+    for table, rows in moved.items():
+        typer.echo(f"{table}: {rows} rows, each compared")
+    typer.echo("The old database is unchanged. Keep XROUTER_DATABASE_URL as it is now, and the data directory with it.")
+
+
+def _plain(error: Exception) -> str:
+    """The driver's words without SQLAlchemy's addition of statement and values."""
+    return str(getattr(error, "orig", None) or error)
