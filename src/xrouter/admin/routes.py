@@ -1,5 +1,6 @@
 """The control plane's routes. Each declares whom it lets in; see `guard.py`."""
 
+from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Path, Query, Response
@@ -25,7 +26,7 @@ from xrouter.core.call import Caller, Scope, State
 from xrouter.core.clock import Clock
 from xrouter.core.errors import Forbidden, Invalid, NotFound
 from xrouter.core.ports import AttemptLog, KeyAdmin
-from xrouter.core.records import AttemptFilter
+from xrouter.core.records import AttemptFilter, KeySpec
 
 _DAY_S = 86_400.0
 
@@ -53,12 +54,8 @@ def build(*, keys: KeyAdmin, attempts: AttemptLog, authenticate: Authenticate, c
     @app.post("/admin/keys", status_code=201, response_model=FreshKey, operation_id="create_key")
     async def create_key(wanted: NewKeyInput, caller: Annotated[Caller, admin]) -> Response:
         """Make a key. Its text is in this answer and nowhere else: only a digest is kept."""
-        made = await keys.create(
-            name=wanted.name,
-            scopes=_granted(wanted, caller),
-            created_by=caller.key_id,
-            expires_at=_expiry(wanted, clock.now()),
-        )
+        spec = KeySpec(name=wanted.name, scopes=_granted(wanted, caller), expires_at=_expiry(wanted, clock.now()))
+        made = await keys.make(spec, caller.key_id)
         return answer(FreshKey(**key_fields(made.record), key=made.text.reveal()), 201)
 
     @app.get("/admin/keys", response_model=Listing[Key], dependencies=[admin], operation_id="list_keys")
@@ -87,7 +84,7 @@ def build(*, keys: KeyAdmin, attempts: AttemptLog, authenticate: Authenticate, c
     @app.delete("/admin/keys/{key_id}", response_model=Key, dependencies=[admin], operation_id="disable_key")
     async def disable_key(key_id: _KeyId) -> Response:
         """Disable a key for good. Its row stays, because the books refer to it. May be repeated."""
-        record = await keys.disable(key_id)
+        record = await keys.change(key_id, lambda record: replace(record.spec, disabled=True))
         if record is None:
             raise _no_key(key_id)
         return answer(Key(**key_fields(record)))

@@ -127,6 +127,7 @@ class AttemptRow(BaseModel):
     unpriced: bool
     finish_reason: str | None
     error: str | None
+    end_user: str | None
 
 
 def key_fields(record: KeyRecord) -> dict[str, Any]:
@@ -176,6 +177,7 @@ def attempt_row(record: AttemptRecord) -> AttemptRow:
         unpriced=record.unpriced,
         finish_reason=record.finish_reason,
         error=record.error,
+        end_user=record.end_user,
     )
 
 

@@ -11,9 +11,9 @@ from xrouter.app import open_keys
 from xrouter.core.api_key import MAX_DAYS, check_new
 from xrouter.core.call import Scope
 from xrouter.core.clock import SystemClock
-from xrouter.core.ports import KeyAdmin
 from xrouter.core.records import KeyRecord
 from xrouter.settings import load_settings
+from xrouter.stores.sql.keys import SqlKeys
 
 app = typer.Typer(help="API keys.", no_args_is_help=True)
 T = TypeVar("T")
@@ -43,7 +43,7 @@ def create(
 def list_keys() -> None:
     """List keys, newest first."""
 
-    async def everything(keys: KeyAdmin) -> list[KeyRecord]:
+    async def everything(keys: SqlKeys) -> list[KeyRecord]:
         found: list[KeyRecord] = []
         cursor: str | None = None
         while True:
@@ -72,7 +72,7 @@ def disable(key_id: Annotated[str, typer.Argument(help="The id from `xrouter key
     typer.echo(f"{key_id} is disabled")
 
 
-def _run(work: Callable[[KeyAdmin], Awaitable[T]]) -> T:
+def _run(work: Callable[[SqlKeys], Awaitable[T]]) -> T:
     async def inner() -> T:
         async with open_keys(load_settings()) as keys:
             return await work(keys)
