@@ -38,7 +38,7 @@ class Allowance:
     """One limit as data, before it is anybody's: at most `amount` of `unit` in each `window_s` seconds (0 for
     `concurrent`, which has no window). `model` and `exact` as in `core.limits.Limit`.
 
-    As text `20 requests/minute`, `5 concurrent`, `1000 tokens/day gigachat/* exact`.
+    As text `20 requests/minute`, `5 concurrent`, `1000 tokens/day acme/* exact`.
     """
 
     unit: Unit
@@ -198,7 +198,7 @@ def read_allowance(text: str) -> Allowance:
         or (slash and window not in WINDOWS)
     ):
         raise ValueError(
-            f"'{text}' is no limit; write '20 requests/minute', '1000 tokens/day gigachat/*', '5 concurrent', "
+            f"'{text}' is no limit; write '20 requests/minute', '1000 tokens/day acme/*', '5 concurrent', "
             "with 'exact' at the end where all nodes must share one counter"
         )
     found = Allowance(
