@@ -19,12 +19,13 @@ from xrouter.admin import health, routes
 from xrouter.configuration import changes
 from xrouter.configuration.effective import Effective, load
 from xrouter.configuration.watching import Watching
-from xrouter.core.call import Caller, Scope
+from xrouter.core.call import Caller
 from xrouter.core.clock import SystemClock
 from xrouter.core.deployment import Deployment
 from xrouter.core.errors import GatewayError
 from xrouter.core.ids import ulid
 from xrouter.core.ports import ChatProvider, Closing
+from xrouter.core.pseudonym import Pseudonyms
 from xrouter.dialects.data_plane import DataPlane
 from xrouter.dialects.exchange import JSON, Receive, Send, credential
 from xrouter.dialects.exchange import Scope as AsgiScope
@@ -42,9 +43,12 @@ from xrouter.stores.flusher import Flusher
 from xrouter.stores.journal import FileJournal
 from xrouter.stores.pepper import PepperError, load_pepper
 from xrouter.stores.slots import HostSlots
+from xrouter.stores.sql.accounts import SqlAccounts
 from xrouter.stores.sql.attempts import SqlAttempts
 from xrouter.stores.sql.database import Database, DatabaseUnavailable, open_database
+from xrouter.stores.sql.idempotency import SqlIdempotentWrites
 from xrouter.stores.sql.keys import SqlKeys
+from xrouter.stores.sql.plans import SqlPlans
 from xrouter.telemetry.access import AccessLog
 from xrouter.telemetry.logs import Logs
 from xrouter.telemetry.metrics import Metrics
@@ -66,6 +70,10 @@ class Books:
 
     database: Database
     keys: SqlKeys
+    accounts: SqlAccounts
+    plans: SqlPlans
+    writes: SqlIdempotentWrites
+    pseudonyms: Pseudonyms
     flusher: Flusher
 
 
@@ -88,17 +96,32 @@ async def open_books(settings: Settings, *, owner: bool) -> Books:
     except DatabaseUnavailable as error:
         await database.close()
         raise ConfigError(f"the database cannot be used: {error}") from error
-    return Books(database, keys, Flusher(_journals(settings), database, clock, settings.flush_interval_s))
+    return Books(
+        database=database,
+        keys=keys,
+        accounts=SqlAccounts(database, clock, keys.learn),
+        plans=SqlPlans(database, clock, keys.learn),
+        writes=SqlIdempotentWrites(database, pepper, clock),
+        pseudonyms=Pseudonyms(pepper),
+        flusher=Flusher(_journals(settings), database, clock, settings.flush_interval_s),
+    )
+
+
+@asynccontextmanager
+async def open_accounts(settings: Settings) -> AsyncIterator[Books]:
+    """Keys, accounts and plans, for commands."""
+    books = await open_books(settings, owner=True)
+    try:
+        yield books
+    finally:
+        await books.database.close()
 
 
 @asynccontextmanager
 async def open_keys(settings: Settings) -> AsyncIterator[SqlKeys]:
     """The keys alone, for commands."""
-    books = await open_books(settings, owner=True)
-    try:
+    async with open_accounts(settings) as books:
         yield books.keys
-    finally:
-        await books.database.close()
 
 
 def _journals(settings: Settings) -> Path:
@@ -177,10 +200,17 @@ class App:
             slots=self._slots,
             telemetry=Observer(self._metrics, AccessLog(logs, frozenset(served.served))),
             clock=clock,
+            pseudonyms=books.pseudonyms,
         )
         self._data_plane = DataPlane(self._gateway, _limits(settings))
         self._control_plane = routes.build(
-            keys=books.keys, attempts=SqlAttempts(books.database), authenticate=self._authenticate, clock=clock
+            keys=books.keys,
+            accounts=books.accounts,
+            plans=books.plans,
+            attempts=SqlAttempts(books.database),
+            writes=books.writes,
+            authenticate=self._authenticate,
+            clock=clock,
         )
         self._health = health.Health(lambda: not self._draining, self._metrics.scrape)
         self.asgi = Edge(
@@ -269,9 +299,9 @@ class App:
     def _catalog(self, config: Config, deployments: Mapping[str, tuple[Deployment, ...]]) -> Catalog:
         return _build_catalog(self._settings, config, [one for found in deployments.values() for one in found])
 
-    async def _authenticate(self, headers: Mapping[str, str]) -> Caller:
+    async def _authenticate(self, headers: Mapping[str, str], scope: AsgiScope) -> Caller:
         found = credential(headers.get("authorization"), headers.get("x-api-key"), headers.get("api-key"))
-        return await pipeline.admit(found, self._gateway, Scope.MODELS)
+        return await pipeline.admit(found, self._gateway, lambda: client_of(scope, self._trusted_proxies))
 
     async def _route(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         if self._draining:

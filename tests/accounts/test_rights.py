@@ -87,6 +87,7 @@ def may_from(caller: Caller, address: str) -> bool:
 
 @given(SPECS, PLANS)
 def test_a_maker_may_give_what_it_has(maker: KeySpec, plans: dict[str, Plan]) -> None:
+    assert is_within(maker, maker, plans), "and change itself"
     copy = granted(maker, maker, plans)
     assert replace(copy, limits=()) == replace(maker, limits=())
     assert granted(KeySpec(name="new", scopes=maker.scopes), maker, plans).models == maker.models

@@ -60,7 +60,8 @@ async def _validation_error(request: Request, error: Exception) -> Response:
     if first["type"] == "json_invalid":
         return _answer(request, Invalid("The body is not valid JSON.", code="invalid_json"))
     if first["type"] == "extra_forbidden":
-        known = frozenset(getattr(request.scope.get("route"), "known_names", ()))
+        names = "known_names" if len(place) == 1 else "nested_names"
+        known = frozenset(getattr(request.scope.get("route"), names, ()))
         return _answer(request, unknown_name(place[-1], known, "field"))
     if not place:
         return _answer(request, Invalid("The body must be a JSON object, sent with Content-Type: application/json."))

@@ -78,6 +78,11 @@ class Place:
     team_id: str | None = None
     user_id: str | None = None
 
+    @property
+    def is_anywhere(self) -> bool:
+        """Is this the installation itself?"""
+        return self.organisation_id is None and self.team_id is None and self.user_id is None
+
     def is_within(self, wide: "Place") -> bool:
         """Is this `wide` itself or somewhere below it? Everything is below the installation."""
         return (

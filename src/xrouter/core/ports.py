@@ -1,6 +1,6 @@
 """Every protocol between packages: what the pipeline needs, and who may provide it is not its business."""
 
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -114,6 +114,12 @@ class KeyAdmin(Protocol):
         """Raises ValueError for a cursor that we did not make."""
         ...
 
+    async def numbered(
+        self, offset: int, limit: int, within: Place = ANYWHERE, *, disabled: bool = True, expired: bool = True
+    ) -> tuple[KeyRecord, ...]:
+        """Newest first, from number `offset` on; without disabled or expired ones on demand."""
+        ...
+
     async def change(
         self, key_id: str, edit: Callable[[KeyRecord], KeySpec], within: Place = ANYWHERE
     ) -> KeyRecord | None:
@@ -220,6 +226,13 @@ class AttemptLog(Protocol):
 
     async def spent_micro(self, key_id: str, since: tuple[float, ...]) -> tuple[int, ...]:
         """What the attempts of a key cost that started at or after each point of `since`, in micro-roubles."""
+        ...
+
+    async def spent_by_each(
+        self, key_ids: Sequence[str], since: tuple[float, ...]
+    ) -> Mapping[str, tuple[tuple[int, ...], float]]:
+        """The same for several keys, and when each was last used, in seconds since the epoch. Keys without an attempt
+        are left out."""
         ...
 
 

@@ -5,7 +5,7 @@ from typing import Any, Generic, TypeVar
 
 from msgspec import Struct
 
-from xrouter.core.accounts import Account, Allowance, Kind, Place, own_place
+from xrouter.core.accounts import ANYWHERE, Account, Allowance, Kind, Place, own_place
 from xrouter.core.call import Scope, State
 from xrouter.core.operation import Operation
 from xrouter.core.secret import Secret
@@ -148,7 +148,8 @@ class AttemptRecord(Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class AttemptFilter:
-    """Which attempts to list; None means any. `since` and `until` bound `started_at` (half-open)."""
+    """Which attempts to list; None means any. `since` and `until` bound `started_at` (half-open); `within` is the place
+    of the keys that made them."""
 
     since: float | None = None
     until: float | None = None
@@ -159,6 +160,8 @@ class AttemptFilter:
     state: State | None = None
     model: str | None = None
     deployment: str | None = None
+    end_user: str | None = None
+    within: Place = ANYWHERE
 
 
 T = TypeVar("T")

@@ -31,9 +31,15 @@ def granted(wanted: KeySpec, maker: KeySpec, plans: Plans) -> KeySpec:
 def is_within(spec: KeySpec, maker: KeySpec, plans: Plans) -> bool:
     """May whoever has `maker` have everything that `spec` has? Then rotating it gives nothing new away."""
     try:
-        return granted(spec, maker, plans) == spec
+        found = granted(spec, maker, plans)
     except Forbidden:
         return False
+    same = replace(found, limits=()) == replace(spec, limits=())
+    return same and _in_force(found, plans) == _in_force(spec, plans)
+
+
+def _in_force(spec: KeySpec, plans: Plans) -> frozenset[Allowance]:
+    return frozenset(effective(plan_of(spec.plan_id, plans), spec.limits))
 
 
 def _free(field: str) -> Rule:

@@ -199,6 +199,19 @@ class SqlKeys:
         more = len(rows) > limit
         return Page(items, cursor_after(_KIND, items[-1].created_at, items[-1].id) if more else None)
 
+    async def numbered(
+        self, offset: int, limit: int, within: Place = ANYWHERE, *, disabled: bool = True, expired: bool = True
+    ) -> tuple[KeyRecord, ...]:
+        """Newest first, from number `offset` on, for an API that counts; without disabled or expired ones on demand."""
+        query = below(select(api_keys), api_keys, within)
+        if not disabled:
+            query = query.where(api_keys.c.disabled.is_(False))
+        if not expired:
+            query = query.where(or_(api_keys.c.expires_at.is_(None), api_keys.c.expires_at > self._clock.now()))
+        query = query.order_by(api_keys.c.created_at.desc(), api_keys.c.id.desc()).offset(offset).limit(limit)
+        rows = await self._database.read(lambda connection: connection.execute(query).all())
+        return tuple(account_rows.key_record(row) for row in rows)
+
     async def change(self, key_id: str, edit: Edit, within: Place = ANYWHERE) -> KeyRecord | None:
         """Make the key what `edit` makes of it; None when there is none within the place. `edit` runs inside the
         transaction, and what it raises undoes everything. Raises as `make` does."""
@@ -298,7 +311,9 @@ def _change(key_id: str, edit: Edit, within: Place, now: float, connection: Conn
     if row is None:
         return None
     record = account_rows.key_record(row)
-    values = account_rows.key_values(settled(connection, edit(record), within, record))
+    spec = edit(record)
+    check_new(spec.name, spec.expires_at if spec.expires_at != record.expires_at else None, now)
+    values = account_rows.key_values(settled(connection, spec, within, record))
     change = update(api_keys).where(api_keys.c.id == key_id).values(version=version, updated_at=now, **values)
     return _picture(connection, version, change)
 
