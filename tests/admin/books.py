@@ -16,6 +16,7 @@ from fastapi import FastAPI
 from sqlalchemy import Connection, delete, insert
 
 from xrouter.admin.routes import build
+from xrouter.core.accounts import ANYWHERE
 from xrouter.core.call import Caller, Scope, State
 from xrouter.core.clock import ManualClock
 from xrouter.core.records import AttemptFilter, AttemptRecord, Page
@@ -44,7 +45,8 @@ def _page(items: list[Any], cursor: str | None, limit: int) -> Page[Any]:
 
 
 class Attempts:
-    def __init__(self) -> None:
+    def __init__(self, keys: SqlKeys) -> None:
+        self.keys = keys
         self.records: list[AttemptRecord] = []
 
     async def of_call(self, call_id: str) -> tuple[AttemptRecord, ...]:
@@ -62,6 +64,7 @@ class Attempts:
             if all(getattr(record, name) == value for name, value in equal.items())
             and (wanted.since is None or record.started_at >= wanted.since)
             and (wanted.until is None or record.started_at < wanted.until)
+            and (wanted.within == ANYWHERE or await self.keys.get(record.key_id, wanted.within) is not None)
         ]
         return _page(found, cursor, limit)
 
@@ -150,7 +153,7 @@ class Stores:
         self.accounts = SqlAccounts(database, self.clock, self.keys.learn)
         self.plans = SqlPlans(database, self.clock, self.keys.learn)
         self.writes = SqlIdempotentWrites(database, pepper, self.clock)
-        self.attempts: Any = Attempts()
+        self.attempts: Any = Attempts(self.keys)
 
     async def reset(self) -> None:
         """Nothing but the keys of `CALLERS`."""

@@ -55,7 +55,9 @@ async def _gateway_error(request: Request, error: Exception) -> Response:
 
 async def _validation_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    first: Mapping[str, Any] = error.errors()[0]
+    found: list[Mapping[str, Any]] = list(error.errors())
+    # A name that does not exist says most: what is missing may only have been misspelled.
+    first = next((one for one in found if one["type"] == "extra_forbidden"), found[0])
     place = [str(part) for part in first["loc"][1:]]
     if first["type"] == "json_invalid":
         return _answer(request, Invalid("The body is not valid JSON.", code="invalid_json"))
