@@ -6,6 +6,7 @@ import os
 import time
 import urllib.request
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import openrouter
@@ -187,3 +188,31 @@ def test_a_tool_call(client: OpenRouter, model: str) -> None:
     assert answer.choices[0].finish_reason == "tool_calls"
     (call,) = answer.choices[0].message.tool_calls or []
     assert set(json.loads(call.function.arguments)) == {"city"}
+
+
+@pytest.mark.filterwarnings("ignore:warning. .. DEPRECATED:DeprecationWarning")  # the SDK warns of its own fields
+def test_keys_are_made_listed_changed_and_deleted(client: OpenRouter) -> None:
+    made = client.api_keys.create(name="by the SDK", expires_at=datetime.now(UTC) + timedelta(days=1))
+    assert made.key.startswith("sk-xr-v1-")
+    assert made.data.name == "by the SDK"
+    assert made.data.usage == 0
+    found = client.api_keys.get(hash=made.data.hash)
+    assert found.data.label == made.data.label
+    assert made.data.hash in {one.hash for one in client.api_keys.list().data}
+
+    with OpenRouter(api_key=made.key, server_url=URL, timeout_ms=30_000, retry_config=None) as own:
+        own.chat.send(model=TBANK, messages=ask("hi"))
+        mine = own.api_keys.get_current_key_metadata()
+        assert mine.data.is_management_key is False
+        with pytest.raises(errors.OpenRouterError, match="lacks the scope"):
+            own.api_keys.list()
+
+    changed = client.api_keys.update(hash=made.data.hash, name="renamed", disabled=True)
+    assert (changed.data.name, changed.data.disabled) == ("renamed", True)
+    assert made.data.hash not in {one.hash for one in client.api_keys.list().data}
+    assert made.data.hash in {one.hash for one in client.api_keys.list(include_disabled=True).data}
+    assert client.api_keys.delete(hash=made.data.hash).DELETED is True
+    with pytest.raises(errors.OpenRouterError, match="No key has the id"):
+        client.api_keys.get(hash="nobody")
+    with pytest.raises(errors.OpenRouterError, match="limit"):
+        client.api_keys.create(name="with a limit in money", limit=5.0)

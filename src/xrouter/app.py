@@ -19,12 +19,13 @@ from xrouter.admin import health, routes
 from xrouter.configuration import changes
 from xrouter.configuration.effective import Effective, load
 from xrouter.configuration.watching import Watching
-from xrouter.core.call import Caller, Scope
+from xrouter.core.call import Caller
 from xrouter.core.clock import SystemClock
 from xrouter.core.deployment import Deployment
 from xrouter.core.errors import GatewayError
 from xrouter.core.ids import ulid
 from xrouter.core.ports import ChatProvider, Closing
+from xrouter.core.pseudonym import Pseudonyms
 from xrouter.core.secret import Secret
 from xrouter.dialects.data_plane import DataPlane
 from xrouter.dialects.exchange import JSON, Receive, Send, credential
@@ -43,9 +44,12 @@ from xrouter.stores.flusher import Flusher
 from xrouter.stores.journal import FileJournal
 from xrouter.stores.pepper import PepperError, load_pepper
 from xrouter.stores.slots import HostSlots
+from xrouter.stores.sql.accounts import SqlAccounts
 from xrouter.stores.sql.attempts import SqlAttempts
 from xrouter.stores.sql.database import Database, DatabaseRefuses, DatabaseUnavailable, open_database
+from xrouter.stores.sql.idempotency import SqlIdempotentWrites
 from xrouter.stores.sql.keys import SqlKeys
+from xrouter.stores.sql.plans import SqlPlans
 from xrouter.telemetry.access import AccessLog
 from xrouter.telemetry.logs import Logs
 from xrouter.telemetry.metrics import Metrics
@@ -72,6 +76,10 @@ class Books:
 
     database: Database
     keys: SqlKeys
+    accounts: SqlAccounts
+    plans: SqlPlans
+    writes: SqlIdempotentWrites
+    pseudonyms: Pseudonyms
     flusher: Flusher
     bootstrap_key: Secret | None
 
@@ -127,8 +135,16 @@ def open_books(settings: Settings) -> Books:
     except (OSError, PepperError, ValueError) as error:
         raise ConfigError(f"the data directory {settings.data_dir} or the database cannot be used: {error}") from error
     keys = SqlKeys(database, pepper, clock, settings.key_refresh_s)
-    flusher = Flusher(journals_of(settings), database, clock, settings.flush_interval_s)
-    return Books(database, keys, flusher, settings.bootstrap_key)
+    return Books(
+        database=database,
+        keys=keys,
+        accounts=SqlAccounts(database, clock, keys.learn),
+        plans=SqlPlans(database, clock, keys.learn),
+        writes=SqlIdempotentWrites(database, pepper, clock),
+        pseudonyms=Pseudonyms(pepper),
+        flusher=Flusher(journals_of(settings), database, clock, settings.flush_interval_s),
+        bootstrap_key=settings.bootstrap_key,
+    )
 
 
 @asynccontextmanager
@@ -143,13 +159,6 @@ async def open_accounts(settings: Settings) -> AsyncIterator[Books]:
         yield books
     finally:
         await books.database.close()
-
-
-@asynccontextmanager
-async def open_keys(settings: Settings) -> AsyncIterator[SqlKeys]:
-    """The keys alone, for commands."""
-    async with open_accounts(settings) as books:
-        yield books.keys
 
 
 def journals_of(settings: Settings) -> Path:
@@ -231,10 +240,17 @@ class App:
             slots=self._slots,
             telemetry=Observer(self._metrics, AccessLog(logs, frozenset(served.served))),
             clock=clock,
+            pseudonyms=books.pseudonyms,
         )
         self._data_plane = DataPlane(self._gateway, _limits(settings))
         self._control_plane = routes.build(
-            keys=books.keys, attempts=SqlAttempts(books.database), authenticate=self._authenticate, clock=clock
+            keys=books.keys,
+            accounts=books.accounts,
+            plans=books.plans,
+            attempts=SqlAttempts(books.database),
+            writes=books.writes,
+            authenticate=self._authenticate,
+            clock=clock,
         )
         self._health = health.Health(self._why_not_ready, self._metrics.scrape)
         self.asgi = Edge(
@@ -336,9 +352,9 @@ class App:
     def _catalog(self, config: Config, deployments: Mapping[str, tuple[Deployment, ...]]) -> Catalog:
         return _build_catalog(self._settings, config, [one for found in deployments.values() for one in found])
 
-    async def _authenticate(self, headers: Mapping[str, str]) -> Caller:
+    async def _authenticate(self, headers: Mapping[str, str], scope: AsgiScope) -> Caller:
         found = credential(headers.get("authorization"), headers.get("x-api-key"), headers.get("api-key"))
-        return await pipeline.admit(found, self._gateway, Scope.MODELS)
+        return await pipeline.admit(found, self._gateway, lambda: client_of(scope, self._trusted_proxies))
 
     def _route(self, scope: AsgiScope, receive: Receive, send: Send) -> Awaitable[None]:
         if self._draining:

@@ -1,24 +1,33 @@
-"""Keys and books in memory, and the control plane over them on a real socket."""
+"""The control plane over the product's own stores, on a real socket; the books are in memory."""
 
 import asyncio
 import base64
 import json
 import socket
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import fields, replace
+from dataclasses import fields
 from typing import Any
 
 import aiohttp
 import msgspec
 import uvicorn
+from fastapi import FastAPI
+from sqlalchemy import Connection, delete, insert
 
 from xrouter.admin.routes import build
-from xrouter.core.api_key import mint
+from xrouter.core.accounts import ANYWHERE
 from xrouter.core.call import Caller, Scope, State
 from xrouter.core.clock import ManualClock
-from xrouter.core.errors import Unauthenticated
-from xrouter.core.records import AttemptFilter, AttemptRecord, KeyRecord, NewKey, Page
+from xrouter.core.records import AttemptFilter, AttemptRecord, Page
+from xrouter.core.secret import Secret
+from xrouter.gateway import authenticate
+from xrouter.stores.sql.accounts import SqlAccounts
+from xrouter.stores.sql.database import Database, open_database
+from xrouter.stores.sql.idempotency import SqlIdempotentWrites
+from xrouter.stores.sql.keys import SqlKeys
+from xrouter.stores.sql.plans import SqlPlans
+from xrouter.stores.sql.schema import accounts, api_keys, idempotent_writes, plans
 
 NOW = 1_800_000_000.0  # 2027-01-15T08:00:00Z
 CALLERS = {
@@ -28,13 +37,6 @@ CALLERS = {
 }
 
 
-async def authenticate(headers: Mapping[str, str]) -> Caller:
-    caller = CALLERS.get(headers.get("authorization", "").removeprefix("Bearer "))
-    if caller is None:
-        raise Unauthenticated("The API key is not valid.")
-    return caller
-
-
 def _page(items: list[Any], cursor: str | None, limit: int) -> Page[Any]:
     start = 0 if cursor is None else int(base64.b64decode(cursor, validate=True))
     following = start + limit
@@ -42,33 +44,9 @@ def _page(items: list[Any], cursor: str | None, limit: int) -> Page[Any]:
     return Page(tuple(items[start:following]), base64.b64encode(str(following).encode()).decode() if more else None)
 
 
-class Keys:
-    def __init__(self) -> None:
-        self.records: dict[str, KeyRecord] = {}
-
-    async def create(
-        self, *, name: str, scopes: frozenset[Scope], created_by: str, expires_at: float | None = None
-    ) -> NewKey:
-        key_id, text = mint()
-        record = KeyRecord(key_id, name, scopes, text.reveal()[-4:], NOW, created_by, expires_at)
-        self.records[key_id] = record
-        return NewKey(record, text)
-
-    async def get(self, key_id: str) -> KeyRecord | None:
-        return self.records.get(key_id)
-
-    async def page(self, cursor: str | None, limit: int) -> Page[KeyRecord]:
-        return _page(list(reversed(self.records.values())), cursor, limit)
-
-    async def disable(self, key_id: str) -> KeyRecord | None:
-        if key_id not in self.records:
-            return None
-        self.records[key_id] = replace(self.records[key_id], disabled=True)
-        return self.records[key_id]
-
-
 class Attempts:
-    def __init__(self) -> None:
+    def __init__(self, keys: SqlKeys) -> None:
+        self.keys = keys
         self.records: list[AttemptRecord] = []
 
     async def of_call(self, call_id: str) -> tuple[AttemptRecord, ...]:
@@ -78,7 +56,7 @@ class Attempts:
         equal = {
             field.name: getattr(wanted, field.name)
             for field in fields(wanted)
-            if field.name not in ("since", "until") and getattr(wanted, field.name) is not None
+            if field.name not in ("since", "until", "within") and getattr(wanted, field.name) is not None
         }
         found = [
             record
@@ -86,12 +64,22 @@ class Attempts:
             if all(getattr(record, name) == value for name, value in equal.items())
             and (wanted.since is None or record.started_at >= wanted.since)
             and (wanted.until is None or record.started_at < wanted.until)
+            and (wanted.within == ANYWHERE or await self.keys.get(record.key_id, wanted.within) is not None)
         ]
         return _page(found, cursor, limit)
 
     async def spent_micro(self, key_id: str, since: tuple[float, ...]) -> tuple[int, ...]:
         own = [record for record in self.records if record.key_id == key_id]
         return tuple(sum(one.cost_micro for one in own if one.started_at >= point) for point in since)
+
+    async def spent_by_each(
+        self, key_ids: Sequence[str], since: tuple[float, ...]
+    ) -> dict[str, tuple[tuple[int, ...], float]]:
+        return {
+            key_id: (await self.spent_micro(key_id, since), max(one.started_at for one in own))
+            for key_id in key_ids
+            if (own := [record for record in self.records if record.key_id == key_id])
+        }
 
 
 def attempt(number: int = 1, **changes: Any) -> AttemptRecord:
@@ -128,8 +116,14 @@ def attempt(number: int = 1, **changes: Any) -> AttemptRecord:
 class Plane:
     """The control plane on a socket, its stores, and an HTTP client with a key."""
 
-    def __init__(self, url: str, keys: Keys, attempts: Attempts, session: aiohttp.ClientSession) -> None:
-        self.url, self.keys, self.attempts, self._session = url, keys, attempts, session
+    def __init__(self, url: str, stores: "Stores", session: aiohttp.ClientSession) -> None:
+        self.url, self.stores, self._session = url, stores, session
+        self.keys, self.accounts, self.plans, self.attempts = (
+            stores.keys,
+            stores.accounts,
+            stores.plans,
+            stores.attempts,
+        )
 
     async def ask(
         self, method: str, path: str, *, key: str | None = "root", data: bytes | None = None, **options: Any
@@ -148,14 +142,60 @@ def _decoded(body: bytes) -> Any:
     return json.loads(body, parse_float=str) if body else None
 
 
+class Stores:
+    """The product's own stores on a database of this test's own; attempts are in memory."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.clock = ManualClock(NOW)
+        pepper = Secret("pepper" * 8)
+        self.keys = SqlKeys(database, pepper, self.clock, 1.0)
+        self.accounts = SqlAccounts(database, self.clock, self.keys.learn)
+        self.plans = SqlPlans(database, self.clock, self.keys.learn)
+        self.writes = SqlIdempotentWrites(database, pepper, self.clock)
+        self.attempts: Any = Attempts(self.keys)
+
+    async def reset(self) -> None:
+        """Nothing but the keys of `CALLERS`."""
+        self.attempts.records.clear()
+        await self.database.write(_empty)
+
+    async def authenticate(self, headers: Mapping[str, str], scope: object) -> Caller:
+        credential = headers.get("authorization", "").removeprefix("Bearer ")
+        if credential in CALLERS:
+            return CALLERS[credential]
+        return await authenticate.check(credential or None, Scope.MODELS, self.keys, self.clock, lambda: "127.0.0.1")
+
+    def build(self) -> FastAPI:
+        return build(
+            keys=self.keys, accounts=self.accounts, plans=self.plans, attempts=self.attempts, writes=self.writes,
+            authenticate=self.authenticate, clock=self.clock,
+        )  # fmt: skip
+
+
+def _empty(connection: Connection) -> None:
+    for table in (accounts, plans, idempotent_writes, api_keys):
+        connection.execute(delete(table))
+    for number, caller in enumerate(CALLERS.values()):
+        connection.execute(
+            insert(api_keys).values(
+                id=caller.key_id, digest=bytes([number]) * 32, name=caller.name, scopes=" ".join(caller.scopes),
+                last4="last", created_at=0.0, created_by="test", disabled=False, version=0,
+            )
+        )  # fmt: skip
+
+
 @asynccontextmanager
-async def control_plane() -> AsyncIterator[Plane]:
-    keys, attempts = Keys(), Attempts()
-    app = build(keys=keys, attempts=attempts, authenticate=authenticate, clock=ManualClock(NOW))
+async def control_plane(database_url: str) -> AsyncIterator[Plane]:
+    database = open_database(database_url)
+    await database.migrate()
+    stores = Stores(database)
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     server = uvicorn.Server(
-        uvicorn.Config(app, http="httptools", ws="none", lifespan="off", log_level="critical", server_header=False)
+        uvicorn.Config(
+            stores.build(), http="httptools", ws="none", lifespan="off", log_level="critical", server_header=False
+        )
     )
     running = asyncio.create_task(server.serve([listener]))
     try:
@@ -163,8 +203,9 @@ async def control_plane() -> AsyncIterator[Plane]:
             while not server.started:
                 await asyncio.sleep(0.005)
         async with aiohttp.ClientSession() as session:
-            yield Plane(f"http://127.0.0.1:{listener.getsockname()[1]}", keys, attempts, session)
+            yield Plane(f"http://127.0.0.1:{listener.getsockname()[1]}", stores, session)
     finally:
         server.should_exit = True
         await running
         listener.close()
+        await database.close()

@@ -1,6 +1,7 @@
 """One control plane for each test module; its stores are emptied before each test."""
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -8,13 +9,13 @@ from tests.admin.books import Plane, control_plane
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def running_plane() -> AsyncIterator[Plane]:
-    async with control_plane() as plane:
+async def running_plane(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Plane]:
+    path: Path = tmp_path_factory.mktemp("admin") / "xrouter.db"
+    async with control_plane(f"sqlite:///{path}") as plane:
         yield plane
 
 
-@pytest.fixture
-def plane(running_plane: Plane) -> Plane:
-    running_plane.keys.records.clear()
-    running_plane.attempts.records.clear()
+@pytest_asyncio.fixture(loop_scope="module")
+async def plane(running_plane: Plane) -> Plane:
+    await running_plane.stores.reset()
     return running_plane

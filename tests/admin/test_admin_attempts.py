@@ -52,6 +52,7 @@ async def test_a_row_has_every_field_with_exact_money(plane: Plane) -> None:
                 "unpriced": False,
                 "finish_reason": "stop",
                 "error": None,
+                "end_user": None,
             }
         ],
         "has_more": False,

@@ -2,51 +2,60 @@
 
 import asyncio
 import json
+import re
+from types import SimpleNamespace
 from typing import Annotated, Any
 
 import pytest
 from fastapi import Depends, FastAPI
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.admin.books import Attempts, Keys, Plane, authenticate
+from tests.admin.books import Plane, Stores
 
 from xrouter.admin.guard import Guard, GuardedRoute
-from xrouter.admin.routes import build
 from xrouter.core.authorize import authorize
 from xrouter.core.call import Caller, Scope
-from xrouter.core.clock import ManualClock
 from xrouter.core.errors import Forbidden
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
+ONE = {name: f"/admin/{name}s/x" for name in ("key", "organisation", "team", "user", "plan")}
 ADMIN_ROUTES = [
-    ("POST", "/admin/keys"),
-    ("GET", "/admin/keys"),
-    ("GET", "/admin/keys/x"),
-    ("DELETE", "/admin/keys/x"),
+    *((method, path) for path in ONE.values() for method in ("GET", "PATCH", "DELETE")),
+    *((method, path.removesuffix("/x")) for path in ONE.values() for method in ("GET", "POST")),
+    ("POST", "/admin/keys/x/rotate"),
     ("GET", "/admin/attempts"),
     ("GET", "/admin/openapi.json"),
+    *((method, "/api/v1/keys") for method in ("GET", "POST")),
+    *((method, "/api/v1/keys/x") for method in ("GET", "PATCH", "DELETE")),
 ]
 ROUTES = [*ADMIN_ROUTES, ("GET", "/api/v1/generation"), ("GET", "/api/v1/key")]
+WRITES = ("POST", "PATCH")
 
 
 def _app() -> FastAPI:
-    return build(keys=Keys(), attempts=Attempts(), authenticate=authenticate, clock=ManualClock())
+    nowhere: Any = SimpleNamespace()
+    return Stores(nowhere).build()
+
+
+async def _authenticate(*_: object) -> Caller:
+    raise AssertionError("nobody asks")
 
 
 async def test_every_route_is_guarded_and_is_in_this_file() -> None:
     routes = _app().routes
     assert all(isinstance(route, GuardedRoute) for route in routes)
-    found = {(method, route.path.replace("{key_id}", "x")) for route in routes for method in route.methods}  # type: ignore[attr-defined]
+    found = {(method, re.sub(r"{\w+}", "x", route.path)) for route in routes for method in route.methods}  # type: ignore[attr-defined]
     assert found == set(ROUTES)
     for route in routes:
         assert isinstance(route, GuardedRoute)
-        assert route.guard.scope is (Scope.MODELS if route.path.startswith("/api/") else Scope.ADMIN)
+        own = route.path in ("/api/v1/generation", "/api/v1/key")
+        assert route.guard.scope is (Scope.MODELS if own else Scope.ADMIN)
 
 
 async def test_a_route_without_a_guard_or_with_two_cannot_be_made() -> None:
     app = _app()
-    one, two = Guard(Scope.ADMIN, authenticate), Guard(Scope.MODELS, authenticate)
+    one, two = Guard(Scope.ADMIN, _authenticate), Guard(Scope.MODELS, _authenticate)
 
     async def endpoint() -> None: ...
 
@@ -73,15 +82,16 @@ async def test_authorize_says_no_unless_the_scope_is_held() -> None:
 @pytest.mark.parametrize(("method", "path"), ROUTES)
 @pytest.mark.parametrize("key", [None, "nobody"])
 async def test_nothing_answers_without_a_key(plane: Plane, method: str, path: str, key: str | None) -> None:
-    status, body, _ = await plane.ask(method, path, key=key, data=b"{" if method == "POST" else None)
+    status, body, _ = await plane.ask(method, path, key=key, data=b"{" if method in WRITES else None)
     assert status == 401, "the key comes before the body"
     assert body["error"]["type"] == "authentication_error"
 
 
 @pytest.mark.parametrize(("method", "path"), ADMIN_ROUTES)
 async def test_a_key_for_models_is_no_admin(plane: Plane, method: str, path: str) -> None:
-    status, body, _ = await plane.ask(method, path, key="alice", data=b"{" if method == "POST" else None)
-    assert (status, body["error"]["code"]) == (403, "insufficient_permissions")
+    status, body, _ = await plane.ask(method, path, key="alice", data=b"{" if method in WRITES else None)
+    code = body["error"]["metadata"]["code"] if path.startswith("/api/") else body["error"]["code"]
+    assert (status, code) == (403, "insufficient_permissions")
 
 
 async def test_an_unguarded_body_is_not_read_before_the_key_is_known(plane: Plane) -> None:
@@ -102,7 +112,7 @@ async def test_an_unguarded_body_is_not_read_before_the_key_is_known(plane: Plan
         ("GET", "/docs", 404, "unknown_url"),
         ("GET", "/openapi.json", 404, "unknown_url"),
         ("PUT", "/admin/keys", 405, "method_not_allowed"),
-        ("PATCH", "/admin/keys/x", 405, "method_not_allowed"),
+        ("PUT", "/admin/keys/x", 405, "method_not_allowed"),
         ("POST", "/api/v1/generation", 405, 405),
         ("GET", "/api/v1/nothing", 404, 404),
     ],
@@ -116,7 +126,7 @@ async def test_wrong_urls_and_methods_answer_in_the_same_shape(
     assert body["error"]["code"] == code
     assert headers["x-request-id"] == body["error"]["metadata"]["request_id"]
     if status == 405:
-        allow = {"/admin/keys": "GET, POST", "/admin/keys/x": "DELETE, GET", "/api/v1/generation": "GET"}
+        allow = {"/admin/keys": "GET, POST", "/admin/keys/x": "DELETE, GET, PATCH", "/api/v1/generation": "GET"}
         assert headers["allow"] == allow[path]
 
 
@@ -134,7 +144,7 @@ async def test_the_description_tells_the_truth(plane: Plane) -> None:
     status, api, _ = await plane.ask("GET", "/admin/openapi.json")
     assert status == 200
     described = {
-        (method.upper(), path.replace("{key_id}", "x")) for path, item in api["paths"].items() for method in item
+        (method.upper(), re.sub(r"{\w+}", "x", path)) for path, item in api["paths"].items() for method in item
     }
     assert described == set(ROUTES) - {("GET", "/admin/openapi.json")}
     for item in api["paths"].values():
@@ -173,7 +183,7 @@ async def test_nothing_that_an_admin_sends_is_our_fault(
     query = [
         (name.encode("utf-8", "replace").decode(), value.encode("utf-8", "replace").decode()) for name, value in query
     ]
-    status, answer, _ = await plane.ask(method, path, data=data if method == "POST" else None, params=query)
+    status, answer, _ = await plane.ask(method, path, data=data if method in WRITES else None, params=query)
     assert status < 500
     if status >= 400:
         assert answer["error"]["message"]

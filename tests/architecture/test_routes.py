@@ -28,7 +28,9 @@ def data_plane() -> Iterator[str]:
 
 
 def control_plane() -> Iterator[str]:
-    app = routes.build(keys=ANY, attempts=ANY, authenticate=ANY, clock=SystemClock())
+    app = routes.build(
+        keys=ANY, accounts=ANY, plans=ANY, attempts=ANY, writes=ANY, authenticate=ANY, clock=SystemClock()
+    )
     for route in app.routes:
         if isinstance(route, APIRoute):
             path = re.sub(r"\{\w+(:\w+)?\}", "{}", route.path)

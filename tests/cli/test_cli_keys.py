@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from xrouter.app import open_keys
+from xrouter.app import open_accounts
 from xrouter.cli import serve
 from xrouter.cli.commands import app
 from xrouter.core.call import Scope
@@ -48,8 +48,10 @@ def test_what_the_api_refuses_the_command_refuses(run: Run, wrong: list[str]) ->
 @pytest.mark.parametrize(("name", "expires_at"), [("", None), ("a\nb", None), ("a", 1.0), ("a", 1e14)])
 def test_no_door_makes_a_key_that_lists_could_not_show(run: Run, name: str, expires_at: float | None) -> None:
     async def create() -> None:
-        async with open_keys(load_settings()) as keys:
-            await keys.create(name=name, scopes=frozenset({Scope.MODELS}), created_by="test", expires_at=expires_at)
+        async with open_accounts(load_settings()) as books:
+            await books.keys.create(
+                name=name, scopes=frozenset({Scope.MODELS}), created_by="test", expires_at=expires_at
+            )
 
     with pytest.raises(ValueError, match="a key"):
         asyncio.run(create())

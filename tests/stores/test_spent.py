@@ -1,10 +1,18 @@
 """What a key has spent, out of the books."""
 
+from typing import Any
+
 from sqlalchemy import insert
 
+from xrouter.core.accounts import Kind, Place
 from xrouter.core.call import State
+from xrouter.core.clock import ManualClock
+from xrouter.core.records import AccountSpec, AttemptFilter, KeySpec
+from xrouter.core.secret import Secret
+from xrouter.stores.sql.accounts import SqlAccounts
 from xrouter.stores.sql.attempts import SqlAttempts
 from xrouter.stores.sql.database import open_database
+from xrouter.stores.sql.keys import SqlKeys
 from xrouter.stores.sql.schema import attempts
 
 ROW = {
@@ -41,4 +49,35 @@ async def test_each_point_in_time_has_its_own_sum(database_url: str) -> None:
     log = SqlAttempts(database)
     assert await log.spent_micro("k", (0.0, 20.0, 20.5, 31.0)) == (2**40 + 21, 2**40 + 20, 2**40, 0)
     assert await log.spent_micro("nobody", (0.0,)) == (0,)
+    assert await log.spent_by_each(["k", "other", "nobody"], (0.0, 25.0)) == {
+        "k": ((2**40 + 21, 2**40), 30.0),
+        "other": ((4_000, 4_000), 30.0),
+    }
+    await database.close()
+
+
+async def test_the_books_of_a_place_are_those_of_its_keys(database_url: str) -> None:
+    database = open_database(database_url)
+    await database.migrate()
+    keys = SqlKeys(database, Secret("p" * 40), ManualClock(), 1.0)
+    accounts = SqlAccounts(database, ManualClock(), keys.learn)
+    organisations = [await accounts.make(Kind.ORGANISATION, AccountSpec(name="o"), Place()) for _ in range(2)]
+    owners = [
+        (await keys.make(KeySpec(name="k", organisation_id=one.id), "test")).record.id for one in organisations
+    ] + [(await keys.make(KeySpec(name="k"), "test")).record.id]
+    rows = [
+        ROW | {"id": f"{place}", "key_id": key, "started_at": float(place), "cost_micro": 1, "end_user": f"eu_{place}"}
+        for place, key in enumerate(owners)
+    ]
+    await database.write(lambda connection: connection.execute(insert(attempts), rows))
+    log = SqlAttempts(database)
+
+    async def seen(**wanted: Any) -> list[str]:
+        return [row.id for row in (await log.page(AttemptFilter(**wanted), None, 10)).items]
+
+    assert await seen() == ["2", "1", "0"]
+    assert await seen(within=organisations[1].place) == ["1"]
+    assert await seen(within=organisations[1].place, key_id=owners[0]) == []
+    assert await seen(within=Place(organisations[0].id, "no team")) == []
+    assert await seen(end_user="eu_2") == ["2"]
     await database.close()

@@ -1,7 +1,7 @@
 """Default deny: a route of the control plane that does not say whom it lets in cannot be made."""
 
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from typing import Annotated, Any
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, MutableMapping
+from typing import Annotated, Any, get_args
 
 from fastapi import Request, Response, Security
 from fastapi.routing import APIRoute
@@ -10,14 +10,17 @@ from pydantic import BaseModel
 from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive
 
+from xrouter.admin.idempotency import once
 from xrouter.admin.problems import request_id_of, unknown_name
 from xrouter.core.authorize import authorize
 from xrouter.core.call import Caller, Scope
 from xrouter.core.errors import Invalid, TooLarge
+from xrouter.core.ports import IdempotentWrites
 
 MAX_BODY_BYTES = 64 * 1024
 
-Authenticate = Callable[[Mapping[str, str]], Awaitable[Caller]]
+Authenticate = Callable[[Mapping[str, str], MutableMapping[str, Any]], Awaitable[Caller]]
+"""Who calls, by the headers and the whole ASGI scope (for the client's address)."""
 
 _bearer = HTTPBearer(auto_error=False, description="An API key.")
 
@@ -28,12 +31,13 @@ class Guard:
     The check itself is made by `GuardedRoute` before the body is read; as a dependency it hands over the caller.
     """
 
-    def __init__(self, scope: Scope, authenticate: Authenticate) -> None:
+    def __init__(self, scope: Scope, authenticate: Authenticate, writes: IdempotentWrites | None = None) -> None:
         self.scope = scope
+        self.writes = writes
         self._authenticate = authenticate
 
     async def check(self, request: Request) -> None:
-        caller = await self._authenticate(request.headers)
+        caller = await self._authenticate(request.headers, request.scope)
         authorize(caller, self.scope)
         request.state.caller = caller
 
@@ -45,7 +49,8 @@ class Guard:
 
 
 class GuardedRoute(APIRoute):
-    """A route with one `Guard`. `known_names` are its query parameters and body fields."""
+    """A route with one `Guard`. `known_names` are its query parameters and body fields, `nested_names` the fields of
+    objects inside the body."""
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **kwargs: Any) -> None:
         super().__init__(path, endpoint, **kwargs)
@@ -55,6 +60,7 @@ class GuardedRoute(APIRoute):
         self.guard = guards[0]
         self.query_names = _names(self.dependant.query_params)
         self.known_names = self.query_names | _names(self.dependant.body_params)
+        self.nested_names = _nested_names(self.dependant.body_params)
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
@@ -68,7 +74,10 @@ class GuardedRoute(APIRoute):
                 await request.body()  # here, so that errors of size and time stay what they are
             except ClientDisconnect:
                 return Response(status_code=499)  # nobody reads it
-            response = await handle(request)
+            if self.guard.writes is None:
+                response = await handle(request)
+            else:
+                response = await once(request, request.state.caller, self.guard.writes, handle)
             response.headers["x-request-id"] = request_id
             return response
 
@@ -103,9 +112,20 @@ def _names(params: list[Any]) -> frozenset[str]:
     """The names that a client uses: of each parameter, or of the fields where a model stands for several."""
     names: set[str] = set()
     for param in params:
-        model = param.field_info.annotation
-        if isinstance(model, type) and issubclass(model, BaseModel):
-            names |= set(model.model_fields)
-        else:
-            names.add(param.alias)
+        models = list(_models(param.field_info.annotation))
+        names |= {name for model in models for name in model.model_fields} if models else {param.alias}
     return frozenset(names)
+
+
+def _nested_names(params: list[Any]) -> frozenset[str]:
+    outer = [model for param in params for model in _models(param.field_info.annotation)]
+    inner = [found for model in outer for field in model.model_fields.values() for found in _models(field.annotation)]
+    return frozenset(name for model in inner for name in model.model_fields)
+
+
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    """Every model in a type, also where it is optional or in a list."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _models(part)

@@ -55,12 +55,15 @@ async def _gateway_error(request: Request, error: Exception) -> Response:
 
 async def _validation_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    first: Mapping[str, Any] = error.errors()[0]
+    found: list[Mapping[str, Any]] = list(error.errors())
+    # A name that does not exist says most: what is missing may only have been misspelled.
+    first = next((one for one in found if one["type"] == "extra_forbidden"), found[0])
     place = [str(part) for part in first["loc"][1:]]
     if first["type"] == "json_invalid":
         return _answer(request, Invalid("The body is not valid JSON.", code="invalid_json"))
     if first["type"] == "extra_forbidden":
-        known = frozenset(getattr(request.scope.get("route"), "known_names", ()))
+        names = "known_names" if len(place) == 1 else "nested_names"
+        known = frozenset(getattr(request.scope.get("route"), names, ()))
         return _answer(request, unknown_name(place[-1], known, "field"))
     if not place:
         return _answer(request, Invalid("The body must be a JSON object, sent with Content-Type: application/json."))

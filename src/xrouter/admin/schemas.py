@@ -1,17 +1,17 @@
 """What the admin API takes and gives. Field names are stable; money is an exact decimal number in roubles."""
 
 from decimal import Decimal
-from typing import Annotated, Any, Generic, Literal, TypeVar
+from typing import Annotated, Generic, Literal, TypeVar
 
 import msgspec
 from fastapi import Response
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, WithJsonSchema
 
 from xrouter.admin.times import Time, written
-from xrouter.core.api_key import MAX_DAYS, MAX_NAME_LENGTH, NAME_PATTERN
-from xrouter.core.call import Phase, Scope, State
+from xrouter.core.api_key import NAME_PATTERN
+from xrouter.core.call import Phase, State
 from xrouter.core.money import rub_text
-from xrouter.core.records import AttemptRecord, KeyRecord
+from xrouter.core.records import AttemptRecord
 
 Text = Annotated[str, StringConstraints(min_length=1, max_length=512, pattern=NAME_PATTERN)]
 Roubles = Annotated[Decimal, WithJsonSchema({"type": "number", "description": "Exact decimal, roubles."})]
@@ -30,21 +30,18 @@ class _Input(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class NewKeyInput(_Input):
-    name: Annotated[
-        str,
-        StringConstraints(strip_whitespace=True, min_length=1, max_length=MAX_NAME_LENGTH, pattern=NAME_PATTERN),
-    ] = Field(description="For people: whose key it is.")
-    scopes: list[Scope] = Field(
-        [Scope.MODELS], min_length=1, max_length=len(Scope), description="`admin` includes the others."
-    )
-    expires_at: Time | None = None
-    expires_in_days: float | None = Field(None, gt=0, le=MAX_DAYS, allow_inf_nan=False, strict=True)
-
-
 class PageQuery(_Input):
     limit: int = Field(50, ge=1, le=200)
     cursor: Text | None = Field(None, description="`next_cursor` of the page before.")
+
+
+class AccountQuery(PageQuery):
+    organisation_id: Text | None = None
+    team_id: Text | None = None
+
+
+class KeyQuery(AccountQuery):
+    user_id: Text | None = None
 
 
 class AttemptQuery(PageQuery):
@@ -57,6 +54,7 @@ class AttemptQuery(PageQuery):
     state: State | None = None
     model: Text | None = None
     deployment: Text | None = None
+    end_user: Text | None = Field(None, description="The pseudonym that the attempts have.")
 
 
 class Listing(BaseModel, Generic[Item]):
@@ -66,26 +64,6 @@ class Listing(BaseModel, Generic[Item]):
     data: list[Item]
     has_more: bool
     next_cursor: str | None
-
-
-class Key(BaseModel):
-    """An API key without its secret."""
-
-    object: Literal["key"] = "key"
-    id: str
-    name: str
-    scopes: list[Scope]
-    last4: str
-    created_at: Timestamp
-    created_by: str
-    expires_at: Timestamp | None
-    disabled: bool
-
-
-class FreshKey(Key):
-    """A key at the only moment when its text is shown."""
-
-    key: str
 
 
 class AttemptUsage(BaseModel):
@@ -127,19 +105,7 @@ class AttemptRow(BaseModel):
     unpriced: bool
     finish_reason: str | None
     error: str | None
-
-
-def key_fields(record: KeyRecord) -> dict[str, Any]:
-    return {
-        "id": record.id,
-        "name": record.name,
-        "scopes": sorted(record.scopes),
-        "last4": record.last4,
-        "created_at": written(record.created_at),
-        "created_by": record.created_by,
-        "expires_at": _written(record.expires_at),
-        "disabled": record.disabled,
-    }
+    end_user: str | None
 
 
 def attempt_row(record: AttemptRecord) -> AttemptRow:
@@ -176,6 +142,7 @@ def attempt_row(record: AttemptRecord) -> AttemptRow:
         unpriced=record.unpriced,
         finish_reason=record.finish_reason,
         error=record.error,
+        end_user=record.end_user,
     )
 
 

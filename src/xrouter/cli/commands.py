@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from xrouter import __version__
-from xrouter.cli import config, demo, doctor, keys, migrate, serve, simulate
+from xrouter.cli import config, demo, doctor, keys, migrate, plans, serve, simulate, users
+from xrouter.core.accounts import Kind
 from xrouter.settings import ConfigError
 
 app = typer.Typer(
@@ -23,6 +24,9 @@ app.command("migrate")(migrate.migrate)
 app.command("doctor")(doctor.doctor)
 app.add_typer(config.app, name="config")
 app.add_typer(keys.app, name="keys")
+app.add_typer(plans.app, name="plans")
+for _kind in Kind:
+    app.add_typer(users.commands(_kind), name=f"{_kind.value}s")
 
 
 @app.command("version")

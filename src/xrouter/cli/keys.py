@@ -1,88 +1,208 @@
-"""`xrouter keys`: make, list and disable API keys, straight in the database."""
+"""`xrouter keys`: make, list, change, rotate and disable API keys, straight in the database."""
 
-import asyncio
-from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
-from typing import Annotated, TypeVar
+import json
+from dataclasses import replace
+from typing import Annotated, Any
 
 import typer
 
-from xrouter.app import open_keys
+from xrouter.app import Books
+from xrouter.cli import accounts as shared
+from xrouter.core.accounts import Kind, Place
 from xrouter.core.api_key import MAX_DAYS, check_new
 from xrouter.core.call import Scope
 from xrouter.core.clock import SystemClock
-from xrouter.core.ports import KeyAdmin
-from xrouter.core.records import KeyRecord
-from xrouter.settings import load_settings
+from xrouter.core.records import KeyRecord, KeySpec, NewKey
 
 app = typer.Typer(help="API keys.", no_args_is_help=True)
-T = TypeVar("T")
-_WIDTHS = (10, 7, 8, 12, 10, 10, 0)
+
+_DAY_S = 86_400
+_KeyId = Annotated[str, typer.Argument(help="The id from `xrouter keys list`.")]
+_Days = Annotated[int | None, typer.Option(help="Expires after so many days.", min=1, max=MAX_DAYS)]
 
 
 @app.command()
 def create(
     name: Annotated[str, typer.Argument(help="What it is for; shown in lists and logs.")],
     admin: Annotated[bool, typer.Option("--admin", help="May manage keys and read the books, too.")] = False,
-    days: Annotated[int | None, typer.Option(help="Expires after so many days.", min=1, max=MAX_DAYS)] = None,
+    days: _Days = None,
+    organisation: shared.OrganisationOption = None,
+    team: shared.TeamOption = None,
+    user: shared.UserOption = None,
+    plan: shared.PlanOption = None,
+    limit: shared.LimitOption = None,
+    model: shared.ModelOption = None,
+    operation: shared.OperationOption = None,
+    network: shared.NetworkOption = None,
+    as_json: shared.Json = False,
 ) -> None:
     """Make a key. Its text is printed once and cannot be read again."""
+    name, expires_at = _checked(name, days)
+
+    async def work(books: Books) -> NewKey:
+        fields = await shared.said(
+            books, plan=plan, limits=limit, models=model, operations=operation, nets=network
+        ) | await _place(books, organisation, team, user)
+        spec = KeySpec(name=name, scopes=frozenset({Scope.ADMIN if admin else Scope.MODELS}), expires_at=expires_at)
+        return await books.keys.make(replace(spec, **fields), "cli")
+
+    _tell(shared.run(work), as_json)
+
+
+@app.command("list")
+def list_keys(
+    organisation: shared.OrganisationOption = None,
+    team: shared.TeamOption = None,
+    user: shared.UserOption = None,
+    as_json: shared.Json = False,
+) -> None:
+    """List keys, newest first."""
+
+    async def work(books: Books) -> list[KeyRecord]:
+        within = Place(**await _place(books, organisation, team, user))
+        return [key async for key in shared.everything(lambda cursor: books.keys.page(cursor, 200, within))]
+
+    found = shared.run(work)
+    now = SystemClock().now()
+    if as_json:
+        typer.echo(json.dumps([_fields(key, now) for key in found], ensure_ascii=False))
+        return
+    head = ("ID", "ENDS IN", "STATE", "SCOPES", "CREATED", "EXPIRES", "NAME")
+    shared.table(head, [_row(key, now) for key in found])
+
+
+@app.command()
+def show(key_id: _KeyId, as_json: shared.Json = False) -> None:
+    """Show a key without its secret."""
+    found = _there(key_id, shared.run(lambda books: books.keys.get(key_id)))
+    shared.details(_fields(found, SystemClock().now()), as_json)
+
+
+@app.command("set")
+def change(
+    key_id: _KeyId,
+    name: Annotated[str | None, typer.Option(help="Another name.")] = None,
+    enable: Annotated[bool, typer.Option("--enable", help="Enable a key that was disabled.")] = False,
+    days: _Days = None,
+    never: Annotated[bool, typer.Option("--never", help="Does not expire any more.")] = False,
+    organisation: shared.OrganisationOption = None,
+    team: shared.TeamOption = None,
+    user: shared.UserOption = None,
+    plan: shared.PlanOption = None,
+    limit: shared.LimitOption = None,
+    model: shared.ModelOption = None,
+    operation: shared.OperationOption = None,
+    network: shared.NetworkOption = None,
+    as_json: shared.Json = False,
+) -> None:
+    """Change a key: what is left out stays. Every worker follows within XROUTER_KEY_REFRESH_S (1 s)."""
+    if never and days is not None:
+        raise typer.BadParameter("give --days or --never, not both")
+    plain: dict[str, Any] = {}
+    checked, expires_at = _checked("any" if name is None else name, days)
+    if name is not None:
+        plain["name"] = checked
+    if enable:
+        plain["disabled"] = False
+    if never or days is not None:
+        plain["expires_at"] = expires_at
+
+    async def work(books: Books) -> KeyRecord | None:
+        fields = plain | await shared.said(
+            books, plan=plan, limits=limit, models=model, operations=operation, nets=network
+        )
+        fields |= await _place(books, organisation, team, user)
+        return await books.keys.change(key_id, lambda record: replace(record.spec, **fields))
+
+    shared.details(_fields(_there(key_id, shared.run(work)), SystemClock().now()), as_json)
+
+
+@app.command()
+def rotate(
+    key_id: _KeyId,
+    grace: Annotated[
+        float, typer.Option(help="Hours for which the former secret works on; 0: not at all.", min=0, max=720)
+    ] = 24,
+    as_json: shared.Json = False,
+) -> None:
+    """Give a key a new secret, printed once. The former one works for 24 hours more."""
+    made = shared.run(lambda books: books.keys.rotate(key_id, grace * 3600))
+    if made is None:
+        raise _unknown(key_id)
+    _tell(made, as_json)
+
+
+@app.command()
+def disable(key_id: _KeyId) -> None:
+    """Disable a key; every worker follows within XROUTER_KEY_REFRESH_S (1 s)."""
+    _there(key_id, shared.run(lambda books: books.keys.disable(key_id)))
+    typer.echo(f"{key_id} is disabled")
+
+
+def _checked(name: str, days: int | None) -> tuple[str, float | None]:
     now, name = SystemClock().now(), name.strip()
-    expires_at = now + days * 86_400 if days is not None else None
+    expires_at = now + days * _DAY_S if days is not None else None
     try:
         check_new(name, expires_at, now)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
-    scopes = frozenset({Scope.ADMIN if admin else Scope.MODELS})
-    made = _run(lambda keys: keys.create(name=name, scopes=scopes, created_by="cli", expires_at=expires_at))
+    return name, expires_at
+
+
+async def _place(books: Books, organisation: str | None, team: str | None, user: str | None) -> dict[str, Any]:
+    wanted = {Kind.ORGANISATION: organisation, Kind.TEAM: team, Kind.USER: user}
+    return {
+        f"{kind.value}_id": (await shared.account_named(books, kind, name)).id
+        for kind, name in wanted.items()
+        if name is not None
+    }
+
+
+def _there(key_id: str, found: KeyRecord | None) -> KeyRecord:
+    if found is None:
+        raise _unknown(key_id)
+    return found
+
+
+def _unknown(key_id: str) -> typer.Exit:
+    return shared.complaint(f"there is no key {key_id}; `xrouter keys list` shows all")
+
+
+def _tell(made: NewKey, as_json: bool) -> None:
+    """The text alone on standard output, so that a script can take it."""
+    if as_json:
+        fields = {"key": made.text.reveal(), **_fields(made.record, SystemClock().now())}
+        typer.echo(json.dumps(fields, ensure_ascii=False))
+        return
     typer.echo(made.text.reveal())
     typer.echo(f"id {made.record.id}: shown once, keep it safe", err=True)
 
 
-@app.command("list")
-def list_keys() -> None:
-    """List keys, newest first."""
-
-    async def everything(keys: KeyAdmin) -> list[KeyRecord]:
-        found: list[KeyRecord] = []
-        cursor: str | None = None
-        while True:
-            page = await keys.page(cursor, 200)
-            found += page.items
-            cursor = page.next_cursor
-            if cursor is None:
-                return found
-
-    typer.echo(_row("ID", "ENDS IN", "STATE", "SCOPES", "CREATED", "EXPIRES", "NAME"))
-    now = SystemClock().now()
-    for key in _run(everything):
-        expired = key.expires_at is not None and key.expires_at <= now
-        state = "disabled" if key.disabled else "expired" if expired else "active"
-        expires = "never" if key.expires_at is None else _day(key.expires_at)
-        scopes = ",".join(sorted(key.scopes))
-        typer.echo(_row(key.id, f"...{key.last4}", state, scopes, _day(key.created_at), expires, key.name))
+def _state(key: KeyRecord, now: float) -> str:
+    expired = key.expires_at is not None and key.expires_at <= now
+    return "disabled" if key.disabled else "expired" if expired else "active"
 
 
-@app.command()
-def disable(key_id: Annotated[str, typer.Argument(help="The id from `xrouter keys list`.")]) -> None:
-    """Disable a key; every worker follows within XROUTER_KEY_REFRESH_S (1 s)."""
-    if _run(lambda keys: keys.disable(key_id)) is None:
-        typer.echo(f"xrouter: there is no key {key_id}; `xrouter keys list` shows all", err=True)
-        raise typer.Exit(1)
-    typer.echo(f"{key_id} is disabled")
+def _row(key: KeyRecord, now: float) -> tuple[str, ...]:
+    expires = "never" if key.expires_at is None else shared.day(key.expires_at)
+    scopes = ",".join(sorted(key.scopes))
+    return key.id, f"...{key.last4}", _state(key, now), scopes, shared.day(key.created_at), expires, key.name
 
 
-def _run(work: Callable[[KeyAdmin], Awaitable[T]]) -> T:
-    async def inner() -> T:
-        async with open_keys(load_settings()) as keys:
-            return await work(keys)
-
-    return asyncio.run(inner())
-
-
-def _row(*cells: str) -> str:
-    return "  ".join(f"{cell:{width}}" for cell, width in zip(cells, _WIDTHS, strict=True))
-
-
-def _day(at: float) -> str:
-    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d")
+def _fields(key: KeyRecord, now: float) -> dict[str, Any]:
+    return {
+        "id": key.id,
+        "name": key.name,
+        "state": _state(key, now),
+        "scopes": sorted(key.scopes),
+        "ends_in": key.last4,
+        "created": shared.moment(key.created_at),
+        "created_by": key.created_by,
+        "updated": shared.moment(key.updated_at),
+        "expires": shared.moment(key.expires_at),
+        "former_secret_until": shared.moment(key.former_until),
+        "organisation": key.organisation_id,
+        "team": key.team_id,
+        "user": key.user_id,
+        **shared.narrowing(key),
+    }

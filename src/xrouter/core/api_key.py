@@ -30,9 +30,9 @@ def check_new(name: str, expires_at: float | None, now: float) -> None:
         raise ValueError("a key must expire in the future, and before the year 10000")
 
 
-def mint() -> tuple[str, Secret]:
-    """A fresh key: its public id and its whole text."""
-    key_id, secret = _random(_ID_LENGTH), _random(_SECRET_LENGTH)
+def mint(key_id: str | None = None) -> tuple[str, Secret]:
+    """A fresh key, or a fresh secret for the one called `key_id`: its public id and its whole text."""
+    key_id, secret = key_id or _random(_ID_LENGTH), _random(_SECRET_LENGTH)
     body = f"{_PREFIX}{key_id}-{secret}"
     return key_id, Secret(f"{body}-{_checksum(body)}")
 

@@ -39,8 +39,9 @@ class Caller:
     organisation add. What was spent or counted is never in it.
 
     `expires_at` is seconds since the epoch, None for never. `disabled` says that the key or anybody above it is.
-    `models` are globs over model ids, `operations` the endpoints, `networks` the addresses (CIDR) that it may be used
-    with; None allows all. `limits` are those of every level, and all must pass.
+    `models` are groups of globs over model ids (`core/globs.py`), one from each level that has any: a model must match
+    one glob of every group. `operations` are the endpoints, `networks` the addresses (CIDR) that it may be used with;
+    None allows all. `limits` are those of every level, and all must pass.
     """
 
     key_id: str
@@ -51,7 +52,7 @@ class Caller:
     organisation_id: str | None = None
     team_id: str | None = None
     user_id: str | None = None
-    models: tuple[str, ...] | None = None
+    models: tuple[tuple[str, ...], ...] = ()
     operations: frozenset[Operation] | None = None
     networks: tuple[str, ...] | None = None
     limits: tuple[Limit, ...] = ()
@@ -87,7 +88,7 @@ class Call(Struct, eq=False):  # a Struct, as all that every call makes: its con
     `timeout_s` is what the client asked for, and the pipeline makes the deadline from it. `attempts` are the
     upstream calls in order; `served_model` is the model id that answered, in the client's own spelling. `cut_by`
     says who ends the call should it end before its answer does. `strict`: a parameter that a vendor has no word for
-    is an error instead of being dropped.
+    is an error instead of being dropped. `end_user` is a pseudonym of whoever the client says that it asks for.
     """
 
     request: Request
@@ -104,6 +105,7 @@ class Call(Struct, eq=False):  # a Struct, as all that every call makes: its con
     served_model: str | None = None
     cut_by: str = "client_left"
     strict: bool = False
+    end_user: str | None = None
 
     @property
     def served(self) -> "Attempt | None":

@@ -8,6 +8,8 @@ turns it into bytes.
     │   ├── Forbidden                 403  the key may not do this
     │   ├── NotFound                  404  no such model, generation, URL
     │   ├── MethodNotAllowed          405
+    │   ├── Conflict                  409  what is there already, or still in use, does not allow it
+    │   ├── IdempotencyMismatch       422  an Idempotency-Key came again with another request
     │   ├── RequestTimeout            408  the client was too slow to send
     │   ├── TooLarge                  413
     │   │   ├── UrlTooLong            414
@@ -101,6 +103,20 @@ class MethodNotAllowed(ClientError):
     def __init__(self, message: str, *, allow: tuple[str, ...]) -> None:
         super().__init__(message)
         self.allow = allow
+
+
+class Conflict(ClientError):
+    """The request is right, but not beside what is there: a name that is taken, an object that is in use."""
+
+    status = 409
+    default_code = "conflict"
+
+
+class IdempotencyMismatch(ClientError):
+    """An Idempotency-Key that stands for another request already."""
+
+    status = 422
+    default_code = "idempotency_key_reused"
 
 
 class RequestTimeout(ClientError):

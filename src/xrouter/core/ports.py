@@ -1,14 +1,16 @@
 """Every protocol between packages: what the pipeline needs, and who may provide it is not its business."""
 
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from xrouter.core.call import Attempt, Call, Caller, Scope
+from xrouter.core.accounts import ANYWHERE, Account, Kind, Place, Plan
+from xrouter.core.call import Attempt, Call, Caller
 from xrouter.core.chat import ChatRequest, Event, Usage
 from xrouter.core.embeddings import Embeddings, EmbeddingsRequest
 from xrouter.core.images import Images, ImagesRequest
-from xrouter.core.records import AttemptFilter, AttemptRecord, KeyRecord, NewKey, Page
+from xrouter.core.records import AccountSpec, AttemptFilter, AttemptRecord, KeyRecord, KeySpec, NewKey, Page, PlanSpec
 from xrouter.core.rerank import Ranking, RerankRequest
 
 
@@ -99,22 +101,115 @@ class KeyStore(Protocol):
 
 class KeyAdmin(Protocol):
     """Makes, lists and changes keys. What it changes is in force on this process at once and on every other
-    worker within `key_refresh_s` (1 s)."""
+    worker within `key_refresh_s` (1 s). What is not `within` the place of whoever asks is not there."""
 
-    async def create(
-        self, *, name: str, scopes: frozenset[Scope], created_by: str, expires_at: float | None = None
-    ) -> NewKey:
-        """Raises ValueError for a name or an end that no key may have (`core.api_key.check_new`)."""
+    async def make(self, spec: KeySpec, created_by: str, within: Place = ANYWHERE) -> NewKey:
+        """Raises ValueError for a name or an end that no key may have (`core.api_key.check_new`), `NotFound` and
+        `Invalid` for a place or a plan that it cannot have. Who may give what is not asked here: `core/rights.py`."""
         ...
 
-    async def get(self, key_id: str) -> KeyRecord | None: ...
+    async def get(self, key_id: str, within: Place = ANYWHERE) -> KeyRecord | None: ...
 
-    async def page(self, cursor: str | None, limit: int) -> Page[KeyRecord]:
+    async def page(self, cursor: str | None, limit: int, within: Place = ANYWHERE) -> Page[KeyRecord]:
         """Raises ValueError for a cursor that we did not make."""
         ...
 
-    async def disable(self, key_id: str) -> KeyRecord | None:
-        """The key as it is now, or None when there is none."""
+    async def numbered(
+        self, offset: int, limit: int, within: Place = ANYWHERE, *, disabled: bool = True, expired: bool = True
+    ) -> tuple[KeyRecord, ...]:
+        """Newest first, from number `offset` on; without disabled or expired ones on demand."""
+        ...
+
+    async def change(
+        self, key_id: str, edit: Callable[[KeyRecord], KeySpec], within: Place = ANYWHERE
+    ) -> KeyRecord | None:
+        """The key as `edit` has made it, or None when there is none. What `edit` raises undoes everything."""
+        ...
+
+    async def rotate(
+        self, key_id: str, grace_s: float, check: Callable[[KeyRecord], None], within: Place = ANYWHERE
+    ) -> NewKey | None:
+        """A new secret; the one before works for `grace_s` seconds more. What `check` raises undoes everything."""
+        ...
+
+
+class AccountAdmin(Protocol):
+    """Makes, lists and changes organisations, teams and users. `within` and the time as for keys."""
+
+    async def make(self, kind: Kind, spec: AccountSpec, above: Place, within: Place = ANYWHERE) -> Account:
+        """Below `above`. Raises `Invalid`, `NotFound`, `Forbidden`."""
+        ...
+
+    async def get(self, kind: Kind, account_id: str, within: Place = ANYWHERE) -> Account | None: ...
+
+    async def page(self, kind: Kind, cursor: str | None, limit: int, within: Place = ANYWHERE) -> Page[Account]:
+        """Raises ValueError for a cursor that we did not make."""
+        ...
+
+    async def change(
+        self, kind: Kind, account_id: str, edit: Callable[[Account], AccountSpec], within: Place = ANYWHERE
+    ) -> Account | None:
+        """Raises `Forbidden` for whoever does not stand above it."""
+        ...
+
+    async def remove(self, kind: Kind, account_id: str, within: Place = ANYWHERE) -> Account | None:
+        """Raises `Conflict` while anybody stands below it."""
+        ...
+
+
+class PlanAdmin(Protocol):
+    """Makes, lists and changes plans, which belong to the installation."""
+
+    async def make(self, spec: PlanSpec) -> Plan:
+        """Raises `Conflict` for a name that is taken."""
+        ...
+
+    async def get(self, plan_id: str) -> Plan | None: ...
+
+    async def all(self) -> dict[str, Plan]:
+        """By id, the built-in ones included."""
+        ...
+
+    async def page(self, cursor: str | None, limit: int) -> Page[Plan]:
+        """Raises ValueError for a cursor that we did not make."""
+        ...
+
+    async def change(self, plan_id: str, edit: Callable[[Plan], PlanSpec]) -> Plan | None: ...
+
+    async def remove(self, plan_id: str) -> Plan | None:
+        """Raises `Conflict` for a built-in plan, and for one that somebody has."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """The right to make a write. `token` tells it from a later one under the same name."""
+
+    name: str
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoredAnswer:
+    status: int
+    body: bytes
+
+
+class IdempotentWrites(Protocol):
+    """Remembers for a day what was answered to a write, so that repeating it does not do it again."""
+
+    async def begin(self, name: str, fingerprint: bytes) -> Turn | StoredAnswer:
+        """Take the turn for the write called `name` (whoever writes and its Idempotency-Key), or what was answered to
+        it before. `fingerprint` says what the request is. Raises `IdempotencyMismatch` where it was another one, and
+        `Conflict` while the first one runs."""
+        ...
+
+    async def keep(self, turn: Turn, status: int, body: bytes) -> None:
+        """The write is done, and this was answered. Encrypted: it may hold a key's text."""
+        ...
+
+    async def free(self, turn: Turn) -> None:
+        """The write was refused or failed: it may be tried again under its name."""
         ...
 
 
@@ -131,6 +226,13 @@ class AttemptLog(Protocol):
 
     async def spent_micro(self, key_id: str, since: tuple[float, ...]) -> tuple[int, ...]:
         """What the attempts of a key cost that started at or after each point of `since`, in micro-roubles."""
+        ...
+
+    async def spent_by_each(
+        self, key_ids: Sequence[str], since: tuple[float, ...]
+    ) -> Mapping[str, tuple[tuple[int, ...], float]]:
+        """The same for several keys, and when each was last used, in seconds since the epoch. Keys without an attempt
+        are left out."""
         ...
 
 

@@ -1,26 +1,95 @@
 """What the books hold: keys and attempts as they are stored, listed and shown."""
 
-from dataclasses import dataclass
-from typing import Generic, TypeVar
+from dataclasses import dataclass, fields, replace
+from typing import Any, Generic, TypeVar
 
 from msgspec import Struct
 
+from xrouter.core.accounts import ANYWHERE, Account, Allowance, Kind, Place, own_place
 from xrouter.core.call import Scope, State
+from xrouter.core.operation import Operation
 from xrouter.core.secret import Secret
 
 
-@dataclass(frozen=True, slots=True)
-class KeyRecord:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeySpec:
+    """What may be said of a key, when it is made and later. `core/rights.py` has a rule for each field.
+
+    `expires_at` is seconds since the epoch. `models` are globs over model ids, `operations` the endpoints, `networks`
+    CIDR; None allows all that those above allow. The limits are its plan's, where `limits` does not override them.
+    """
+
+    name: str
+    scopes: frozenset[Scope] = frozenset({Scope.MODELS})
+    expires_at: float | None = None
+    disabled: bool = False
+    organisation_id: str | None = None
+    team_id: str | None = None
+    user_id: str | None = None
+    plan_id: str | None = None
+    limits: tuple[Allowance, ...] = ()
+    models: tuple[str, ...] | None = None
+    operations: frozenset[Operation] | None = None
+    networks: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyRecord(KeySpec):
     """An API key without its secret. `id` is public, `last4` helps a person to recognise it; times are
-    seconds since the epoch. `disabled` keys answer 401 like unknown ones."""
+    seconds since the epoch. `disabled` keys answer 401 like unknown ones. Until `former_until` the secret before the
+    last rotation works, too."""
 
     id: str
-    name: str
-    scopes: frozenset[Scope]
     last4: str
     created_at: float
     created_by: str
-    expires_at: float | None = None
+    updated_at: float
+    former_until: float | None = None
+
+    @property
+    def place(self) -> Place:
+        return Place(self.organisation_id, self.team_id, self.user_id)
+
+    @property
+    def spec(self) -> KeySpec:
+        """What may be changed of it."""
+        return KeySpec(**{field.name: getattr(self, field.name) for field in fields(KeySpec)})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccountSpec:
+    """What may be said of an organisation, a team or a user. Its place is no part of it: that is where it is made."""
+
+    name: str
+    disabled: bool = False
+    plan_id: str | None = None
+    limits: tuple[Allowance, ...] = ()
+    models: tuple[str, ...] | None = None
+    operations: frozenset[Operation] | None = None
+    networks: tuple[str, ...] | None = None
+
+    @classmethod
+    def of(cls, account: Account) -> "AccountSpec":
+        return cls(**{field.name: getattr(account, field.name) for field in fields(cls)})
+
+    def account(self, kind: Kind, account_id: str, above: Place, now: float) -> Account:
+        """A new account of this kind, below `above`."""
+        place = own_place(kind, account_id, above)
+        return Account(kind, account_id, place=place, created_at=now, updated_at=now, **self._said())
+
+    def changed(self, account: Account, now: float) -> Account:
+        return replace(account, updated_at=now, **self._said())
+
+    def _said(self) -> dict[str, Any]:
+        return {field.name: getattr(self, field.name) for field in fields(AccountSpec)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanSpec:
+    """What may be said of a plan."""
+
+    name: str
+    limits: tuple[Allowance, ...] = ()
     disabled: bool = False
 
 
@@ -41,7 +110,8 @@ class AttemptRecord(Struct, frozen=True):
     `id` is the attempt's ULID (also sent upstream as `x-request-id`); `call_id` the public `chatcmpl-` id,
     `request_id` our own `x-request-id`, `client_request_id` the client's. `model` is what the client asked
     for, `upstream_model` what the vendor was asked for. Money is micro-roubles, times are seconds since the
-    epoch. `phase` is how far the attempt came (see `core.call.Phase`).
+    epoch. `phase` is how far the attempt came (see `core.call.Phase`). `end_user` is a pseudonym
+    (docs/accounts.md).
     """
 
     id: str
@@ -73,11 +143,13 @@ class AttemptRecord(Struct, frozen=True):
     unpriced: bool = False
     finish_reason: str | None = None
     error: str | None = None
+    end_user: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class AttemptFilter:
-    """Which attempts to list; None means any. `since` and `until` bound `started_at` (half-open)."""
+    """Which attempts to list; None means any. `since` and `until` bound `started_at` (half-open); `within` is the place
+    of the keys that made them."""
 
     since: float | None = None
     until: float | None = None
@@ -88,6 +160,8 @@ class AttemptFilter:
     state: State | None = None
     model: str | None = None
     deployment: str | None = None
+    end_user: str | None = None
+    within: Place = ANYWHERE
 
 
 T = TypeVar("T")

@@ -66,7 +66,7 @@ class DataPlane:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         gateway = self._gateway
-        exchange = Exchange(scope, receive, send, gateway.clock.monotonic())
+        exchange = Exchange(scope, receive, send, gateway.clock.monotonic(), self._limits.trusted_proxies)
         self.running.add(exchange)
         gateway.telemetry.in_flight(1)
         status, code = 0, None

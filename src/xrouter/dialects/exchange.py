@@ -13,6 +13,7 @@ from xrouter.core.call import Call
 from xrouter.core.closing import NOTHING
 from xrouter.core.errors import Overloaded
 from xrouter.core.ids import ulid
+from xrouter.edge.client_ip import client_of
 
 Headers: TypeAlias = Iterable[tuple[bytes, bytes]]
 Scope: TypeAlias = MutableMapping[str, Any]
@@ -34,11 +35,12 @@ class Exchange:
 
     __slots__ = (
         "_send", "_watch", "call", "headers", "id", "method", "path", "receive", "request_id", "scope", "started",
-        "status", "writes", "writing",
+        "status", "trusted_proxies", "writes", "writing",
     )  # fmt: skip
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, started: float) -> None:
+    def __init__(self, scope: Scope, receive: Receive, send: Send, started: float, trusted_proxies: int) -> None:
         self.scope = scope
+        self.trusted_proxies = trusted_proxies
         self.receive = receive
         self._send = send
         self.method: str = scope["method"]
@@ -64,6 +66,10 @@ class Exchange:
         if usual.startswith(b"Bearer "):
             return usual[7:].decode("latin-1").strip()
         return credential(self.header(b"authorization"), self.header(b"x-api-key"), self.header(b"api-key"))
+
+    def address(self) -> str | None:
+        """The client's address, as far as our proxies can be believed."""
+        return client_of(self.scope, self.trusted_proxies)
 
     async def answer(self, status: int, headers: Headers, body: bytes) -> None:
         """A whole answer. `content-length` and `x-request-id` are added."""

@@ -4,16 +4,18 @@ The door (a dialect) calls `admit` with the headers before it reads the body, th
 decoded request, and turns the events into its own bytes. Each step is one module of this package.
 """
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 
 from xrouter.core.call import Call, Caller, Piece, Scope
-from xrouter.gateway import authenticate, deadline, dispatch, fan_out, route
+from xrouter.gateway import authenticate, deadline, dispatch, fan_out, permit, route
 from xrouter.gateway.gateway import Gateway
 
 
-async def admit(credential: str | None, gateway: Gateway, scope: Scope = Scope.MODELS) -> Caller:
-    """Who calls, decided from the headers alone."""
-    return await authenticate.check(credential, scope, gateway.keys, gateway.clock)
+async def admit(
+    credential: str | None, gateway: Gateway, address: Callable[[], str | None], scope: Scope = Scope.MODELS
+) -> Caller:
+    """Who calls, decided from the headers alone. `address` gives the client's own, where that matters."""
+    return await authenticate.check(credential, scope, gateway.keys, gateway.clock, address)
 
 
 def converse(call: Call, gateway: Gateway) -> AsyncGenerator[Piece, None]:
@@ -24,6 +26,7 @@ def converse(call: Call, gateway: Gateway) -> AsyncGenerator[Piece, None]:
     as no step stands between `dispatch` and the dialect, one would only cost time for every call and event.
     """
     plan = route.plan(call.request, gateway.catalog)
+    plan = permit.narrow(call, plan, gateway.catalog)
     deadline.begin(call, plan)
     parts, plan = fan_out.split(call.request, plan)
     if parts:

@@ -141,6 +141,7 @@ class FileJournal:
             attempt.price is None,
             attempt.finish_reason,
             attempt.error,
+            call.end_user,
         )
         try:
             return frame(fields)

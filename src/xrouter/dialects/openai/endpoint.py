@@ -15,6 +15,7 @@ from xrouter.core.call import Call, Caller, Piece, Request, Whole
 from xrouter.core.closing import closing
 from xrouter.core.errors import GatewayError, Internal, Invalid
 from xrouter.core.money import rub_text
+from xrouter.dialects import end_user
 from xrouter.dialects.exchange import JSON, Exchange, Silence
 from xrouter.dialects.limits import Limits
 from xrouter.edge import body as request_body
@@ -73,7 +74,7 @@ class Endpoint:
 
     async def __call__(self, exchange: Exchange) -> None:
         limits = self._limits
-        caller = await pipeline.admit(exchange.credential(), self._gateway)
+        caller = await pipeline.admit(exchange.credential(), self._gateway, exchange.address)
         body = await request_body.read_body(exchange.scope, exchange.receive, limit=limits.max_body_bytes)
         request_body.check_utf8(body)
         request_body.check_depth(body)
@@ -109,7 +110,13 @@ class Endpoint:
             client_request_id=None if plain else _client_request_id(exchange),
             dialect=self._form.dialect,
             strict=asked.strict or (not plain and _is_strict(exchange)),
+            end_user=self._end_user(exchange, caller, asked.request),
         )
+
+    def _end_user(self, exchange: Exchange, caller: Caller, request: Request) -> str | None:
+        pseudonyms = self._gateway.pseudonyms
+        name = None if pseudonyms is None else end_user.named(exchange, request)
+        return None if pseudonyms is None or name is None else pseudonyms.of(caller, name)
 
     async def _whole(self, exchange: Exchange, call: Call, asked: Asked) -> None:
         answer: Piece | None = None

@@ -7,7 +7,7 @@ import msgspec
 from xrouter.core.deployment import Deployment
 from xrouter.core.money import pricing
 from xrouter.dialects.exchange import JSON, Exchange
-from xrouter.gateway import pipeline
+from xrouter.gateway import permit, pipeline
 from xrouter.gateway.gateway import Gateway
 
 PREFIX = "/v1/models/"
@@ -20,9 +20,14 @@ class Models:
         self._gateway = gateway
 
     async def __call__(self, exchange: Exchange) -> None:
-        await pipeline.admit(exchange.credential(), self._gateway)
+        caller = await pipeline.admit(exchange.credential(), self._gateway, exchange.address)
+        catalog = self._gateway.catalog
         now = self._gateway.clock.now()
-        data = [_model(name, found, now) for name, found in self._gateway.catalog.served.items()]
+        data = [
+            _model(name, found, now)
+            for name, found in catalog.served.items()
+            if permit.sees(caller, name, found, catalog)
+        ]
         await exchange.answer(200, [JSON], msgspec.json.encode({"object": "list", "data": data}))
 
 
@@ -33,9 +38,11 @@ class Model:
         self._gateway = gateway
 
     async def __call__(self, exchange: Exchange) -> None:
-        await pipeline.admit(exchange.credential(), self._gateway)
+        caller = await pipeline.admit(exchange.credential(), self._gateway, exchange.address)
         name = exchange.path.removeprefix(PREFIX)  # the server has decoded %2F already
         found = self._gateway.catalog.exactly(name)
+        if not permit.sees(caller, name, found, self._gateway.catalog):
+            raise permit.refusal(caller, name)
         await exchange.answer(200, [JSON], msgspec.json.encode(_model(name, found, self._gateway.clock.now())))
 
 

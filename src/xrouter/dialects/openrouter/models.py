@@ -15,7 +15,7 @@ from xrouter.core.errors import Invalid
 from xrouter.core.money import price_text
 from xrouter.core.operation import Operation
 from xrouter.dialects.exchange import JSON, Exchange
-from xrouter.gateway import pipeline
+from xrouter.gateway import permit, pipeline
 from xrouter.gateway.gateway import Gateway
 
 PATH = "/api/v1/models"
@@ -41,11 +41,12 @@ class Models:
         self._gateway = gateway
 
     async def __call__(self, exchange: Exchange) -> None:
-        await pipeline.admit(exchange.credential(), self._gateway)
+        caller = await pipeline.admit(exchange.credential(), self._gateway, exchange.address)
+        catalog = self._gateway.catalog
         query = dict(parse_qsl(exchange.scope["query_string"].decode("latin-1")))
         offset = _number(query, "offset", 0, 0)
         limit = _number(query, "limit", DEFAULT_LIMIT, 1)
-        served = list(self._gateway.catalog.served.items())
+        served = [(name, found) for name, found in catalog.served.items() if permit.sees(caller, name, found, catalog)]
         following = offset + limit
         now = self._gateway.clock.now()
         more = following < len(served)
@@ -64,10 +65,12 @@ class Model:
         self._gateway = gateway
 
     async def __call__(self, exchange: Exchange) -> None:
-        await pipeline.admit(exchange.credential(), self._gateway)
+        caller = await pipeline.admit(exchange.credential(), self._gateway, exchange.address)
         prefix = next(one for one in PREFIXES if exchange.path.startswith(one))
         name = exchange.path.removeprefix(prefix)
         found = self._gateway.catalog.exactly(name)
+        if not permit.sees(caller, name, found, self._gateway.catalog):
+            raise permit.refusal(caller, name)
         await exchange.answer(
             200, [JSON], msgspec.json.encode({"data": _model(name, found, self._gateway.clock.now())})
         )

@@ -1,17 +1,20 @@
 """Reads the books: the attempts of a call, and pages of attempts from new to old."""
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 from sqlalchemy import Connection, Row, Select, case, func, literal, select, tuple_
 
+from xrouter.core.accounts import ANYWHERE
 from xrouter.core.call import State
 from xrouter.core.records import AttemptFilter, AttemptRecord, Page
 from xrouter.stores.sql.cursors import cursor_after, read_cursor
 from xrouter.stores.sql.database import Database
-from xrouter.stores.sql.schema import attempts
+from xrouter.stores.sql.places import below
+from xrouter.stores.sql.schema import api_keys, attempts
 
 _KIND: Final = b"a"
-_EQUAL: Final = ("call_id", "request_id", "client_request_id", "key_id", "state", "model", "deployment")
+_EQUAL: Final = ("call_id", "request_id", "client_request_id", "key_id", "state", "model", "deployment", "end_user")
 
 
 class SqlAttempts:
@@ -48,6 +51,21 @@ class SqlAttempts:
 
         return await self._database.read(work)
 
+    async def spent_by_each(
+        self, key_ids: Sequence[str], since: tuple[float, ...]
+    ) -> dict[str, tuple[tuple[int, ...], float]]:
+        """The same for several keys in one pass, and when each was last used; keys without an attempt are left out."""
+        cost, started = attempts.c.cost_micro, attempts.c.started_at
+        sums = [func.coalesce(func.sum(case((started >= point, cost), else_=0)), 0) for point in since]
+        query = select(attempts.c.key_id, func.max(started), *sums).where(attempts.c.key_id.in_(key_ids))
+        query = query.group_by(attempts.c.key_id)
+
+        def work(connection: Connection) -> dict[str, tuple[tuple[int, ...], float]]:
+            found = connection.execute(query)
+            return {key_id: (tuple(int(one) for one in rest), last) for key_id, last, *rest in found}
+
+        return await self._database.read(work)
+
     async def _fetch(self, query: Select[Any]) -> tuple[AttemptRecord, ...]:
         def work(connection: Connection) -> tuple[AttemptRecord, ...]:
             return tuple(_record(row) for row in connection.execute(query))
@@ -62,6 +80,9 @@ def _matching(wanted: AttemptFilter) -> Select[Any]:
         if value is not None:
             # no stored text holds a NUL, and PostgreSQL will not even compare with one
             query = query.where(attempts.c[name] == str(value).replace("\0", "\ufffd"))
+    place = wanted.within
+    if place != ANYWHERE:
+        query = query.where(attempts.c.key_id.in_(below(select(api_keys.c.id), api_keys, place)))
     if wanted.since is not None:
         query = query.where(attempts.c.started_at >= wanted.since)
     if wanted.until is not None:

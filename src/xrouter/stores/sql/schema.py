@@ -8,7 +8,7 @@ from typing import Final
 
 from sqlalchemy import BigInteger, Boolean, Column, Double, Index, LargeBinary, MetaData, String, Table, Text
 
-HEAD: Final = "0001"
+HEAD: Final = "0002"
 """The revision that this code works with."""
 
 metadata = MetaData()
@@ -27,12 +27,86 @@ api_keys = Table(
     Column("expires_at", Double),
     Column("disabled", Boolean, nullable=False),
     Column("version", BigInteger, nullable=False),  # taken from key_version by the change that wrote the row
+    Column("updated_at", Double),  # None for rows of the first release: when they were made
+    # the digest before the last rotation, which finds the key until `former_until`
+    Column("former_digest", LargeBinary(32)),
+    Column("former_until", Double),
+    Column("organisation_id", Text),
+    Column("team_id", Text),
+    Column("user_id", Text),
+    Column("plan_id", Text),
+    # JSON arrays; None where nothing is said
+    Column("limits", Text),
+    Column("models", Text),
+    Column("operations", Text),
+    Column("networks", Text),
     Index("api_keys_digest", "digest", unique=True),
     Index("api_keys_version", "version"),
     Index("api_keys_created", "created_at", "id"),
+    Index("api_keys_former", "former_digest", unique=True),
+    Index("api_keys_organisation", "organisation_id", "created_at", "id"),
+    Index("api_keys_team", "team_id", "created_at", "id"),
+    Index("api_keys_user", "user_id", "created_at", "id"),
 )
 
-# One row. Whoever changes keys raises it in the same transaction, so versions become visible in their order.
+# Organisations, teams and users. A row's own id stands in the column of its kind, too: one condition finds all that is
+# below somebody. The books do not refer to them, so a row that nobody stands below may go.
+accounts = Table(
+    "accounts",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("organisation_id", Text),
+    Column("team_id", Text),
+    Column("user_id", Text),
+    Column("created_at", Double, nullable=False),
+    Column("updated_at", Double, nullable=False),
+    Column("disabled", Boolean, nullable=False),
+    Column("plan_id", Text),
+    Column("limits", Text),
+    Column("models", Text),
+    Column("operations", Text),
+    Column("networks", Text),
+    Column("version", BigInteger, nullable=False),
+    Index("accounts_version", "version"),
+    Index("accounts_kind", "kind", "created_at", "id"),
+    Index("accounts_organisation", "organisation_id", "kind", "created_at", "id"),
+    Index("accounts_team", "team_id", "kind", "created_at", "id"),
+    Index("accounts_plan", "plan_id"),
+)
+
+# Plans that somebody made, and built-in ones that somebody changed.
+plans = Table(
+    "plans",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("limits", Text),
+    Column("created_at", Double, nullable=False),
+    Column("updated_at", Double, nullable=False),
+    Column("disabled", Boolean, nullable=False),
+    Column("version", BigInteger, nullable=False),
+    Index("plans_version", "version"),
+    Index("plans_name", "name", unique=True),
+)
+
+# What was answered to writes that came with an Idempotency-Key, for a day. `id` is an HMAC of caller and key, `answer`
+# is encrypted under a key that the Idempotency-Key is part of; None while the write runs.
+idempotent_writes = Table(
+    "idempotent_writes",
+    metadata,
+    Column("id", LargeBinary(32), primary_key=True),
+    Column("fingerprint", LargeBinary(32), nullable=False),
+    Column("begun_at", Double, nullable=False),
+    Column("turn", Text, nullable=False),  # names the request that holds the row
+    Column("status", BigInteger),
+    Column("answer", LargeBinary),
+    Index("idempotent_writes_begun", "begun_at"),
+)
+
+# One row. Whoever changes keys, accounts or plans raises it in the same transaction, before it looks at anything else:
+# versions become visible in their order, and of two changes the second one sees the first.
 key_version = Table(
     "key_version",
     metadata,
@@ -73,6 +147,7 @@ attempts = Table(
     Column("unpriced", Boolean, nullable=False),
     Column("finish_reason", Text),
     Column("error", Text),
+    Column("end_user", Text),
     Index("attempts_started", "started_at", "id"),
     Index("attempts_key", "key_id", "started_at", "id"),
     Index("attempts_state", "state", "started_at", "id"),

@@ -1,0 +1,66 @@
+"""What the routes of the control plane share: the stores, whom each route lets in, and where a caller stands."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from fastapi import Path, Query
+
+from xrouter.admin.schemas import PageQuery
+from xrouter.core.accounts import Place, Plan
+from xrouter.core.call import Caller
+from xrouter.core.clock import Clock
+from xrouter.core.errors import Forbidden, Invalid
+from xrouter.core.ports import AccountAdmin, AttemptLog, KeyAdmin, PlanAdmin
+from xrouter.core.records import KeySpec
+
+ObjectId = Annotated[str, Path(max_length=64, pattern=r"^[A-Za-z0-9._-]+$")]
+Paging = Annotated[PageQuery, Query()]
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """`admin` and `models` are the dependencies that a route declares: whom it lets in."""
+
+    keys: KeyAdmin
+    accounts: AccountAdmin
+    plans: PlanAdmin
+    attempts: AttemptLog
+    clock: Clock
+    admin: Any
+    models: Any
+
+    async def maker(self, caller: Caller) -> tuple[KeySpec, Mapping[str, Plan]]:
+        """The key that asks, as it stands in the database, and all plans: what `core/rights.py` compares with."""
+        record = await self.keys.get(caller.key_id)
+        if record is None:
+            raise Forbidden("The API key that asks is no longer there.")
+        return record.spec, await self.plans.all()
+
+
+def place_of(caller: Caller) -> Place:
+    """Where the caller's key stands: its admin sees what is there and below, and nothing else exists for it."""
+    return Place(caller.organisation_id, caller.team_id, caller.user_id)
+
+
+def installation_only(caller: Caller, what: str) -> None:
+    """Raises `Forbidden` for the admin of an organisation."""
+    if not place_of(caller).is_anywhere:
+        raise Forbidden(f"{what} belong to the installation: its admins change them, whose keys have no organisation.")
+
+
+def within(caller: Caller, organisation_id: str | None, team_id: str | None, user_id: str | None) -> Place:
+    """What a list shows: the part of the caller's place that is asked for. Raises `Invalid` for another's: it would be
+    empty for ever, and the caller learns nothing by it."""
+    own = place_of(caller)
+    wanted = {"organisation_id": organisation_id, "team_id": team_id, "user_id": user_id}
+    for name, value in wanted.items():
+        held = getattr(own, name)
+        if value is not None and held not in (None, value):
+            raise Invalid(f"'{name}': your key lists its own only, '{held}'.", param=name)
+        wanted[name] = held if value is None else value
+    return Place(**wanted)
+
+
+def bad_cursor() -> Invalid:
+    return Invalid("The cursor is not one that this API gave out.", param="cursor", code="invalid_cursor")

@@ -1,0 +1,223 @@
+"""Two tenants: over every route of the control plane, what is another's does not exist."""
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from tests.admin.books import NOW, Plane, attempt
+
+from xrouter.admin.guard import GuardedRoute
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+OWN_ID = {"/api/v1/generation", "/api/v1/key"}
+"""Routes whose id is in the query, or nowhere: tried by themselves below."""
+PLANS = "/admin/plans/"
+"""Belong to the installation: everybody may read them."""
+
+
+class Tenant:
+    """An organisation with one of everything, made by the installation's admin."""
+
+    def __init__(self, plane: Plane, name: str) -> None:
+        self.plane, self.name = plane, name
+        self.ids: dict[str, str] = {}
+        self.secret = ""
+
+    async def settle(self) -> "Tenant":
+        self.ids["organisation_id"] = await self._make("organisations", {})
+        organisation = {"organisation_id": self.ids["organisation_id"]}
+        self.ids["team_id"] = await self._make("teams", organisation)
+        self.ids["user_id"] = await self._make("users", {"team_id": self.ids["team_id"]})
+        self.ids["key_id"] = self.ids["hash"] = await self._make("keys", {"user_id": self.ids["user_id"]})
+        _, admin, _ = await self.ask(
+            "root", "POST", "/admin/keys", {"name": "admin", "scopes": ["admin"], **organisation}
+        )
+        self.secret, self.admin_id = admin["key"], admin["id"]
+        self.plane.attempts.records.append(
+            attempt(id=f"01{self.name}", call_id=f"chatcmpl-{self.name}", key_id=self.ids["key_id"])
+        )
+        return self
+
+    async def _make(self, kind: str, fields: dict[str, Any]) -> str:
+        status, made, _ = await self.ask("root", "POST", f"/admin/{kind}", {"name": f"{self.name} {kind}", **fields})
+        assert status == 201, made
+        found: str = made["id"]
+        return found
+
+    async def ask(self, key: str, method: str, path: str, body: Any = None) -> tuple[int, Any, Any]:
+        return await self.plane.ask(method, path, key=key, data=None if body is None else json.dumps(body).encode())
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def tenants(plane: Plane) -> tuple[Tenant, Tenant]:
+    return await Tenant(plane, "ours").settle(), await Tenant(plane, "theirs").settle()
+
+
+def routes_with_ids(plane: Plane) -> Iterator[tuple[str, str]]:
+    for route in plane.stores.build().routes:
+        assert isinstance(route, GuardedRoute)
+        if "{" in route.path:
+            yield from ((method, route.path) for method in sorted(route.methods or ()))
+
+
+def body_for(method: str, path: str) -> Any:
+    return {"name": "taken"} if method == "PATCH" else {} if path.endswith("/rotate") else None
+
+
+async def test_every_route_with_an_id_is_404_for_the_other_tenant_and_not_for_the_own(
+    plane: Plane, tenants: tuple[Tenant, Tenant]
+) -> None:
+    ours, theirs = tenants
+    before = await everything(ours, "root")
+    tried = 0
+    for method, template in routes_with_ids(plane):
+        if template.startswith(PLANS):
+            continue
+        (name,) = re.findall(r"{(\w+)}", template)
+        foreign, unknown, own = (
+            template.replace(f"{{{name}}}", one) for one in (theirs.ids[name], "Z" * 26, ours.ids[name])
+        )
+        status, answer, _ = await ours.ask(ours.secret, method, foreign, body_for(method, template))
+        assert status == 404, (method, template, answer)
+        nobody, same, _ = await ours.ask(ours.secret, method, unknown, body_for(method, template))
+        assert nobody == 404
+        words = [
+            one["error"]["message"].replace(theirs.ids[name], "ID").replace("Z" * 26, "ID") for one in (answer, same)
+        ]
+        assert words[0] == words[1], "the other tenant's id looks like nobody's"
+        if method == "GET":
+            assert (await ours.ask(ours.secret, method, own))[0] == 200
+        tried += 1
+    assert tried == 16
+    assert await everything(ours, "root") == before, "nothing has changed"
+
+
+async def everything(tenant: Tenant, key: str) -> list[Any]:
+    found = []
+    for kind in ("organisations", "teams", "users", "keys", "attempts"):
+        _, page, _ = await tenant.ask(key, "GET", f"/admin/{kind}?limit=200")
+        found.append(page["data"])
+    return found
+
+
+async def test_every_route_with_ids_in_its_body_is_404_for_the_other_tenants(
+    plane: Plane, tenants: tuple[Tenant, Tenant]
+) -> None:
+    ours, theirs = tenants
+    before = await everything(ours, "root")
+    foreign = {
+        "organisation_id": [theirs.ids["organisation_id"]],
+        "team_id": [theirs.ids["team_id"]],
+        "user_id": [theirs.ids["user_id"]],
+        "creator_user_id": [theirs.ids["user_id"]],
+        "workspace_id": [theirs.ids["team_id"], theirs.ids["organisation_id"]],
+    }
+    tried = 0
+    for route in plane.stores.build().routes:
+        assert isinstance(route, GuardedRoute)
+        for method in sorted((route.methods or set()) & {"POST", "PATCH"}):
+            path = re.sub(r"{(\w+)}", lambda found: ours.ids.get(found[1], "free"), route.path)
+            for field in sorted(route.known_names & set(foreign)):
+                for wanted in foreign[field]:
+                    status, answer, _ = await ours.ask(ours.secret, method, path, {"name": "x", field: wanted})
+                    nobody, same, _ = await ours.ask(ours.secret, method, path, {"name": "x", field: "Z" * 26})
+                    assert (status, nobody) in ((403, 403), (404, 404), (400, 400)), (method, path, field, answer)
+                    theirs_text, same_text = (json.dumps(one) for one in (answer, same))
+                    hidden = theirs_text.replace(wanted, "Z" * 26)
+                    assert re.sub("req_\\w+", "", hidden) == re.sub("req_\\w+", "", same_text)
+                    tried += 1
+    assert tried >= 12
+    assert await everything(ours, "root") == before
+
+
+async def test_lists_show_what_is_below_and_nothing_else(plane: Plane, tenants: tuple[Tenant, Tenant]) -> None:
+    ours, theirs = tenants
+    seen = json.dumps(await everything(ours, ours.secret))
+    assert all(one in seen for one in ours.ids.values())
+    assert not [one for one in (*theirs.ids.values(), theirs.name, "kalice") if one in seen]
+    _, keys, _ = await ours.ask(ours.secret, "GET", "/api/v1/keys?include_disabled=true")
+    assert {key["hash"] for key in keys["data"]} == {ours.ids["key_id"], ours.admin_id}
+    for query in (f"organisation_id={theirs.ids['organisation_id']}",):
+        for kind in ("teams", "users", "keys"):
+            status, answer, _ = await ours.ask(ours.secret, "GET", f"/admin/{kind}?{query}")
+            assert status == 400
+            assert theirs.name not in json.dumps(answer)
+    for workspace in (theirs.ids["team_id"], theirs.ids["organisation_id"]):
+        assert (await ours.ask(ours.secret, "GET", f"/api/v1/keys?workspace_id={workspace}"))[1] == {"data": []}
+    _, rows, _ = await ours.ask(ours.secret, "GET", f"/admin/attempts?key_id={theirs.ids['key_id']}")
+    assert rows["data"] == []
+
+
+async def test_generations_of_the_other_tenant_do_not_exist(tenants: tuple[Tenant, Tenant]) -> None:
+    ours, _ = tenants
+    assert (await ours.ask(ours.secret, "GET", "/api/v1/generation?id=chatcmpl-ours"))[0] == 200
+    assert (await ours.ask(ours.secret, "GET", "/api/v1/generation?id=chatcmpl-theirs"))[0] == 404
+    assert (await ours.ask("root", "GET", "/api/v1/generation?id=chatcmpl-theirs"))[0] == 200
+
+
+async def test_an_organisations_admin_changes_what_is_below_and_not_itself(tenants: tuple[Tenant, Tenant]) -> None:
+    ours, _ = tenants
+    unlimited = {"limits": [], "plan_id": None, "name": "free of limits"}
+    own = f"/admin/organisations/{ours.ids['organisation_id']}"
+    for method, body in (("PATCH", unlimited), ("DELETE", None)):
+        assert (await ours.ask(ours.secret, method, own, body))[0] == 403
+    assert (await ours.ask(ours.secret, "POST", "/admin/organisations", {"name": "second"}))[0] == 403
+    assert (await ours.ask(ours.secret, "POST", "/admin/plans", {"name": "mine"}))[0] == 403
+    assert (await ours.ask(ours.secret, "PATCH", "/admin/plans/free", {"limits": []}))[0] == 403
+    assert (await ours.ask(ours.secret, "DELETE", "/admin/plans/free"))[0] == 403
+    assert (await ours.ask(ours.secret, "GET", "/admin/plans/free"))[0] == 200
+    status, team, _ = await ours.ask(ours.secret, "POST", "/admin/teams", {"name": "new", "plan_id": "free"})
+    assert (status, team["organisation_id"]) == (201, ours.ids["organisation_id"])
+    status, changed, _ = await ours.ask(ours.secret, "PATCH", f"/admin/teams/{team['id']}", {"plan_id": "pro"})
+    assert (status, changed["plan_id"]) == (200, "pro")
+    status, key, _ = await ours.ask(ours.secret, "POST", "/admin/keys", {"name": "below"})
+    assert (status, key["organisation_id"]) == (201, ours.ids["organisation_id"])
+
+
+async def test_a_teams_admin_stays_within_its_team(tenants: tuple[Tenant, Tenant]) -> None:
+    ours, _ = tenants
+    _, other, _ = await ours.ask(
+        "root", "POST", "/admin/teams", {"name": "b", "organisation_id": ours.ids["organisation_id"]}
+    )
+    wanted = {"name": "lead", "scopes": ["admin"], "team_id": other["id"]}
+    _, lead, _ = await ours.ask(ours.secret, "POST", "/admin/keys", wanted)
+    assert lead["organisation_id"] == ours.ids["organisation_id"], "a team's key is its organisation's"
+    for method, path, body in (
+        ("GET", f"/admin/teams/{ours.ids['team_id']}", None),
+        ("GET", f"/admin/users/{ours.ids['user_id']}", None),
+        ("POST", f"/admin/keys/{ours.ids['key_id']}/rotate", {}),
+        ("PATCH", f"/admin/keys/{ours.ids['key_id']}", {"name": "x"}),
+    ):
+        assert (await ours.ask(lead["key"], method, path, body))[0] == 404
+    assert (await ours.ask(lead["key"], "PATCH", f"/admin/teams/{other['id']}", {"limits": []}))[0] == 403
+    assert (await ours.ask(lead["key"], "POST", "/admin/teams", {"name": "c"}))[0] == 403
+    status, user, _ = await ours.ask(lead["key"], "POST", "/admin/users", {"name": "member"})
+    assert (status, user["team_id"]) == (201, other["id"])
+    status, answer, _ = await ours.ask(
+        lead["key"], "POST", "/admin/keys", {"name": "x", "team_id": ours.ids["team_id"]}
+    )
+    assert (status, answer["error"]["param"]) == (403, "team_id")
+
+
+async def test_an_admin_key_that_may_less_does_not_take_over_a_key_that_may_more(
+    tenants: tuple[Tenant, Tenant],
+) -> None:
+    ours, _ = tenants
+    narrow = {"name": "narrow", "scopes": ["admin"], "models": ["a/*"], "expires_at": NOW + 500}
+    _, admin, _ = await ours.ask(ours.secret, "POST", "/admin/keys", narrow)
+    key = f"/admin/keys/{ours.ids['key_id']}"
+    assert (await ours.ask(admin["key"], "POST", f"{key}/rotate", {}))[0] == 403
+    assert (await ours.ask(admin["key"], "PATCH", key, {"name": "mine"}))[0] == 403
+    status, made, _ = await ours.ask(admin["key"], "POST", "/admin/keys", {"name": "child"})
+    assert (made["models"], made["expires_at"]) == (["a/*"], admin["expires_at"])
+    for wider in ({"models": ["*"]}, {"expires_at": NOW + 501}):
+        status, answer, _ = await ours.ask(admin["key"], "PATCH", f"/admin/keys/{made['id']}", wider)
+        assert (status, answer["error"]["param"]) == (403, *wider)
+    assert (await ours.ask(admin["key"], "PATCH", f"/admin/keys/{made['id']}", {"models": None}))[1]["models"] == [
+        "a/*"
+    ]
+    assert (await ours.ask(admin["key"], "DELETE", key))[0] == 200, "disabling gives nothing away"
