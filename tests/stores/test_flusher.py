@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -24,6 +25,7 @@ from xrouter.core.clock import ManualClock
 from xrouter.core.ids import ulid
 from xrouter.core.records import AttemptFilter
 from xrouter.stores.flusher import Flusher
+from xrouter.stores.frames import Entry
 from xrouter.stores.journal import FileJournal
 from xrouter.stores.segments import Owner
 from xrouter.stores.sql.attempts import SqlAttempts
@@ -157,7 +159,7 @@ async def test_a_row_only_moves_forward_whatever_the_order(
     row = pattern | {"id": ulid()}
     for state in order:
         changed = row | {"state": state.value, "cost_micro": 5 if state is State.SUCCEEDED else 0}
-        await database.write(partial(book, rows=[changed]))
+        await database.write(partial(book, entries=[msgspec.convert(tuple(changed.values()), Entry)]))
     booked = (await rows_of(database))[row["id"]]
     assert (booked.state, booked.cost_micro) == (State.SUCCEEDED, 5)
 

@@ -11,15 +11,14 @@ import os
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-import msgspec
 from sqlalchemy.exc import DataError, IntegrityError
 
 from xrouter.core.call import State
 from xrouter.core.clock import Clock
 from xrouter.stores.files import try_lock
-from xrouter.stores.frames import LARGEST_INT, Entry, fitting_int
+from xrouter.stores.frames import Entry
 from xrouter.stores.segments import Owner, Segment, owners_under
 from xrouter.stores.sql.booking import book, interrupt
 from xrouter.stores.sql.database import Database, DatabaseUnavailable
@@ -135,44 +134,30 @@ class Flusher:
             if found.end == segment.offset:  # the writer is in the middle of its record
                 return
             if found.entries:
-                rows = _fold(found.entries)
+                entries = _fold(found.entries)
                 try:
-                    await self._database.write(partial(book, rows=rows))
+                    await self._database.write(partial(book, entries=entries))
                 except (DataError, IntegrityError):
-                    await self._book_singly(rows, segment)
+                    await self._book_singly(entries, segment)
                 self.booked += len(found.entries)
             segment.advance(found)
 
-    async def _book_singly(self, rows: list[dict[str, Any]], segment: Segment) -> None:
+    async def _book_singly(self, entries: list[Entry], segment: Segment) -> None:
         """One row of the slice is refused: find it, keep its segment, go on with the others."""
-        for row in rows:
+        for entry in entries:
             try:
-                await self._database.write(partial(book, rows=[row]))
+                await self._database.write(partial(book, entries=[entry]))
             except (DataError, IntegrityError) as error:
                 self.rejected += 1
                 segment.damaged += 1
-                _log.error("the database refuses attempt %s: %s", row["id"], error.orig)
+                _log.error("the database refuses attempt %s: %s", entry.id, error.orig)
 
 
-def _fold(entries: Iterable[Entry]) -> list[dict[str, Any]]:
-    """One row for each attempt: its outcome where the slice holds that, else its intent."""
+def _fold(entries: Iterable[Entry]) -> list[Entry]:
+    """One entry for each attempt: its outcome where the slice holds that, else its intent."""
     last: dict[str, Entry] = {}
     for entry in entries:
         before = last.get(entry.id)
         if before is None or before.state in _UNSETTLED:
             last[entry.id] = entry
-    return [_row(entry) for entry in last.values()]
-
-
-def _row(entry: Entry) -> dict[str, Any]:
-    """PostgreSQL has no NUL in text, and both databases end at 64 bits."""
-    row = msgspec.structs.asdict(entry)
-    row["state"] = entry.state.value
-    for name, value in row.items():
-        kind = type(value)
-        if kind is str:
-            if "\0" in value:
-                row[name] = value.replace("\0", "\ufffd")
-        elif kind is int and abs(value) > LARGEST_INT:
-            row[name] = fitting_int(value)
-    return row
+    return list(last.values())
