@@ -4,9 +4,11 @@ A row only moves forward: open -> interrupted -> succeeded, failed or cancelled.
 number of times, in any order with others, and by several writers.
 """
 
+import sqlite3
 from collections.abc import Callable, Sequence
 from functools import cache, lru_cache
 from importlib import import_module
+from itertools import chain
 from operator import itemgetter
 from typing import Any, Final
 
@@ -30,6 +32,10 @@ def _is_unsettled(state: ColumnElement[str]) -> ColumnElement[bool]:
     return or_(state == literal_column(f"'{State.OPEN}'"), state == literal_column(f"'{State.INTERRUPTED}'"))
 
 
+# Few texts, so that SQLite has them prepared. Up to 999 parameters were the limit of releases before 3.32 of 2020.
+_ROWS_AT_ONCE: Final = (256, 64, 16, 4, 1) if sqlite3.sqlite_version_info >= (3, 32) else (16, 4, 1)
+
+
 @cache
 def _upsert(dialect: str) -> Any:
     """Each dialect has its own `insert`; only the one in use is imported (PostgreSQL's takes 70 ms)."""
@@ -41,19 +47,18 @@ def _upsert(dialect: str) -> Any:
     )
 
 
-@lru_cache(maxsize=4)
-def _statement(dialect: Dialect) -> tuple[str, Callable[[tuple[Any, ...]], tuple[Any, ...]]]:
-    """The text of `_upsert` for the driver, and what puts the fields of an entry into the order of its parameters."""
+@lru_cache(maxsize=16)
+def _statement(dialect: Dialect, count: int) -> tuple[str, Callable[[tuple[Any, ...]], tuple[Any, ...]]]:
+    """The text of `_upsert` for the driver with room for so many rows, and what puts the fields of an entry into the
+    order of its parameters."""
     compiled = _upsert(dialect.name).compile(dialect=dialect)
     places = [Entry.__struct_fields__.index(name) for name in compiled.positiontup or []]
     statement = str(compiled)
-    if dialect.name == "sqlite":
-        before, _, rest = statement.partition(" VALUES (")
-        _, _, after = rest.partition(")")
-        fields = ", ".join(f"json_extract(value, '$[{place}]')" for place in places)
-        # `WHERE true` tells SQLite that ON CONFLICT is not a join's ON (sqlite.org/lang_upsert.html, section 2.2).
-        # Glued from column numbers alone, a stated exception: docs/decisions/0007-sql.md.
-        statement = f"{before} SELECT {fields} FROM json_each(?) WHERE true{after}"  # noqa: S608  # nosec B608
+    if count > 1:
+        row = "(" + ", ".join("?" * len(places)) + ")"
+        before, _, after = statement.partition(row)
+        # Glued from question marks alone, a stated exception: docs/decisions/0007-sql.md.
+        statement = f"{before}{', '.join([row] * count)}{after}"  # nosec B608
     return statement, itemgetter(*places)
 
 
@@ -63,19 +68,24 @@ def book(connection: Connection, entries: Sequence[Entry]) -> None:
     Goes to the driver as it is: every value has its column's own type, and SQLAlchemy's handling of 30 parameters
     for each row would take more of the event loop's time than all else that the flusher does.
 
-    SQLite gets all rows in one statement, as JSON, which an entry is at C speed. Python's sqlite3 lets the interpreter
-    lock go for each statement and may get it back from a busy event loop only 5 ms later: row by row that can be 200
-    rows a second.
+    SQLite gets many rows in one statement. Python's sqlite3 lets the interpreter lock go for each statement and may
+    get it back from a busy event loop only 5 ms later: row by row that can be 200 rows a second.
     """
-    statement, in_order = _statement(connection.dialect)
     encoded = msgspec.json.encode(entries)
     if b"\\u0000" in encoded or any(map(_is_too_large, entries)):
         entries = [_fitting(entry) for entry in entries]
-        encoded = msgspec.json.encode(entries)
-    if connection.dialect.name == "sqlite":
-        connection.exec_driver_sql(statement, (encoded.decode(),))
-    else:
+    dialect = connection.dialect
+    if dialect.name != "sqlite":
+        statement, in_order = _statement(dialect, 1)
         connection.exec_driver_sql(statement, [in_order(msgspec.structs.astuple(entry)) for entry in entries])
+        return
+    at = 0
+    for count in _ROWS_AT_ONCE:
+        statement, in_order = _statement(dialect, count)
+        while len(entries) - at >= count:
+            rows = [in_order(msgspec.structs.astuple(entry)) for entry in entries[at : at + count]]
+            connection.exec_driver_sql(statement, tuple(chain.from_iterable(rows)))
+            at += count
 
 
 def _is_too_large(entry: Entry) -> bool:
