@@ -380,6 +380,44 @@ async def test_an_edit_that_raises_changes_nothing(worker: Worker) -> None:
     assert not (await worker.caller(family.text)).disabled
 
 
+async def test_a_worker_that_is_told_of_a_change_does_not_wait_for_its_poll(
+    database: Database, clock: ManualClock
+) -> None:
+    one, other = Worker(database, clock, 3_600), Worker(database, clock, 3_600)
+    one.keys.announce, other.keys.announce = other.keys.hurry, one.keys.hurry
+    loop = asyncio.get_running_loop()
+    async with one.polling(), other.polling():
+        family = await Family.make(one)
+        for number in range(20):
+            disabled = number % 2 == 0
+            await other.caller(family.text)
+            await one.set((family.organisation, family.team, family.user)[number % 3], disabled=disabled)
+            changed = loop.time()
+            while (await other.caller(family.text)).disabled is not disabled:
+                assert loop.time() - changed < 2.0
+                await asyncio.sleep(0.001)
+            if disabled:
+                await one.set((family.organisation, family.team, family.user)[number % 3], disabled=False)
+
+
+async def test_a_storm_of_changes_does_not_keep_keys_from_being_looked_up(
+    database: Database, clock: ManualClock
+) -> None:
+    writer, reader = Worker(database, clock), Worker(database, clock, 0.001)
+    families = [await Family.make(writer) for _ in range(10)]
+    storm = asyncio.create_task(_storm(writer, families[0]))
+    async with reader.polling():
+        for family in families[1:]:
+            assert (await reader.caller(family.text)).key_id == family.key_id
+    storm.cancel()
+    await asyncio.gather(storm, return_exceptions=True)
+
+
+async def _storm(worker: Worker, family: Family) -> None:
+    while True:
+        await worker.set(family.user, limits=(FIVE,))
+
+
 FAMILIES, TRIALS_OF_EACH = 100, 10
 IN_FORCE_S = 5.0
 POLL_S = 1.0  # the default of XROUTER_KEY_REFRESH_S

@@ -70,7 +70,9 @@ class SqlKeys:
         self._newest = 0  # of all changes that memory has learned
         self._fresh_until = clock.monotonic() + _STALE_S
         self._hurried = asyncio.Event()
-        self.announce: Callable[[], None] = _nobody_listens  # called after each change that this process has made
+        # Called after each change that this process has made, and must neither wait nor raise: what tells the other
+        # processes (`core.accounts.TOPIC_ACCOUNTS`), which then `hurry`. Without it they learn by their poll.
+        self.announce: Callable[[], None] = _nobody_listens
         self._look_ups: dict[bytes, asyncio.Task[Caller | None]] = {}
         self._turns = asyncio.Semaphore(_LOOK_UPS_AT_ONCE)
 
