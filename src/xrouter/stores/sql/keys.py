@@ -122,6 +122,10 @@ class SqlKeys:
                 if not failing:
                     _log.error("changed API keys cannot be read; known keys work for 10 minutes: %s", error)
                 pause_s, failing = min(pause_s * 2, max(_LONGEST_BACKOFF_S, self._refresh_s)), True
+            except Exception:  # noqa: BLE001 - a poll that ends would let revoked keys live on
+                if not failing:
+                    _log.exception("changed API keys cannot be taken over; known keys work for 10 minutes")
+                pause_s, failing = min(pause_s * 2, max(_LONGEST_BACKOFF_S, self._refresh_s)), True
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause_s):
                     await self._hurried.wait()
