@@ -8,19 +8,23 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from sqlalchemy import Connection, insert, update
 
 from xrouter.core.accounts import Account, Allowance, Kind, Place
 from xrouter.core.call import Caller, Scope
 from xrouter.core.clock import ManualClock
 from xrouter.core.errors import Conflict, Forbidden, Invalid, NotFound, Overloaded
 from xrouter.core.limits import MINUTE_S, Unit
+from xrouter.core.operation import Operation
 from xrouter.core.records import AccountSpec, KeySpec, PlanSpec
 from xrouter.core.secret import Secret
-from xrouter.stores.sql import key_memory, key_pictures
+from xrouter.stores.sql import account_rows, key_memory, key_pictures
 from xrouter.stores.sql.accounts import SqlAccounts
 from xrouter.stores.sql.database import Database
 from xrouter.stores.sql.keys import SqlKeys
+from xrouter.stores.sql.places import next_version
 from xrouter.stores.sql.plans import SqlPlans
+from xrouter.stores.sql.schema import accounts, api_keys
 
 PEPPER = Secret("pepper" * 8)
 FIVE = Allowance(Unit.REQUESTS, 5, MINUTE_S)
@@ -378,6 +382,100 @@ async def test_an_edit_that_raises_changes_nothing(worker: Worker) -> None:
         with pytest.raises(Forbidden):
             await work
     assert not (await worker.caller(family.text)).disabled
+
+
+async def test_a_worker_that_is_told_of_a_change_does_not_wait_for_its_poll(
+    database: Database, clock: ManualClock
+) -> None:
+    one, other = Worker(database, clock, 3_600), Worker(database, clock, 3_600)
+    one.keys.announce, other.keys.announce = other.keys.hurry, one.keys.hurry
+    loop = asyncio.get_running_loop()
+    async with one.polling(), other.polling():
+        family = await Family.make(one)
+        for number in range(20):
+            disabled = number % 2 == 0
+            await other.caller(family.text)
+            await one.set((family.organisation, family.team, family.user)[number % 3], disabled=disabled)
+            changed = loop.time()
+            while (await other.caller(family.text)).disabled is not disabled:
+                assert loop.time() - changed < 2.0
+                await asyncio.sleep(0.001)
+            if disabled:
+                await one.set((family.organisation, family.team, family.user)[number % 3], disabled=False)
+
+
+async def test_words_of_a_newer_release_do_not_stop_the_poll(worker: Worker, other: Worker, database: Database) -> None:
+    """While an upgrade rolls: what this release does not know gives no right, and the rest stays in force."""
+    family = await Family.make(worker, operations=frozenset(Operation), limits=(FIVE,))
+    await other.keys.refresh()
+    await other.caller(family.text)
+
+    def newer(connection: Connection) -> None:
+        version = next_version(connection)
+        connection.execute(
+            update(api_keys)
+            .where(api_keys.c.id == family.key_id)
+            .values(
+                version=version,
+                scopes="models telepathy",
+                operations='["chat","telepathy"]',
+                limits='[{"unit":"roubles","amount":1,"window_s":60},{"unit":"requests","amount":9,"window_s":60}]',
+            )
+        )
+        row = account_rows.account_values(family.team) | {"id": "new", "kind": "guild", "version": version}
+        connection.execute(insert(accounts).values(**row))
+
+    await database.write(newer)
+    await worker.set(family.user, disabled=True)
+    await other.keys.refresh()
+    caller = other.keys.known(family.text)
+    assert caller is not None
+    assert (caller.scopes, caller.operations) == ({Scope.MODELS}, {Operation.CHAT})
+    assert [limit.amount for limit in caller.limits] == [9]
+    assert caller.disabled
+
+
+async def test_whatever_a_poll_stumbles_over_it_goes_on(
+    worker: Worker, other: Worker, monkeypatch: pytest.MonkeyPatch, eventually: Any
+) -> None:
+    family = await Family.make(worker)
+    await other.keys.refresh()
+    await other.caller(family.text)
+    learn, stumbled = other.keys._memory.learn, []
+
+    def stumble(picture: Any) -> None:
+        stumbled.append(picture)
+        if len(stumbled) < 3:
+            raise RuntimeError("a row that nobody thought of")
+        learn(picture)
+
+    monkeypatch.setattr(other.keys._memory, "learn", stumble)
+    async with other.polling():
+        await worker.set(family.user, disabled=True)
+
+        async def disabled() -> bool:
+            return (await other.caller(family.text)).disabled
+
+        await eventually(disabled)
+    assert len(stumbled) >= 3
+
+
+async def test_a_storm_of_changes_does_not_keep_keys_from_being_looked_up(
+    database: Database, clock: ManualClock
+) -> None:
+    writer, reader = Worker(database, clock), Worker(database, clock, 0.001)
+    families = [await Family.make(writer) for _ in range(10)]
+    storm = asyncio.create_task(_storm(writer, families[0]))
+    async with reader.polling():
+        for family in families[1:]:
+            assert (await reader.caller(family.text)).key_id == family.key_id
+    storm.cancel()
+    await asyncio.gather(storm, return_exceptions=True)
+
+
+async def _storm(worker: Worker, family: Family) -> None:
+    while True:
+        await worker.set(family.user, limits=(FIVE,))
 
 
 FAMILIES, TRIALS_OF_EACH = 100, 10

@@ -9,10 +9,16 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, inspect, select, text, update
+from sqlalchemy import Connection, insert, inspect, select, text, update
 
+from xrouter.core.accounts import Place
+from xrouter.core.api_key import mint
+from xrouter.core.call import Caller, Scope
+from xrouter.core.clock import ManualClock
+from xrouter.core.secret import Secret
 from xrouter.stores.sql import migrate
 from xrouter.stores.sql.database import Database, DatabaseUnavailable, open_database
+from xrouter.stores.sql.keys import SqlKeys
 from xrouter.stores.sql.schema import HEAD, alembic_version, api_keys, attempts, key_version, metadata
 
 _START = """
@@ -59,6 +65,35 @@ def _differences(connection: Connection) -> list[Any]:
 
 def test_head_is_the_newest_revision() -> None:
     assert ScriptDirectory(str(Path(migrate.__file__).parent / "migrations")).get_heads() == [HEAD]
+
+
+async def test_a_key_of_the_first_release_goes_on_working_and_so_does_that_release(
+    database_url: str, clock: ManualClock
+) -> None:
+    """What it wrote is read after the upgrade, and what it writes beside a newer release is, too."""
+    database = open_database(database_url)
+    await database.migrate()
+    await database.write(lambda connection: migrate.downgrade(connection, "0001"))
+    keys = SqlKeys(database, Secret("p" * 40), clock, 1.0)
+
+    async def first_release(name: str) -> str:
+        key_id, text = mint()
+        row = {"digest": keys._digest(text.reveal()), "name": name, "scopes": "models", "last4": "last",
+               "created_at": 5.0, "created_by": "me", "disabled": False, "version": 1}  # fmt: skip
+        await database.write(lambda connection: connection.execute(insert(api_keys).values(id=key_id, **row)))
+        return text.reveal()
+
+    before = await first_release("before")
+    await database.migrate()
+    beside = await first_release("beside")
+    for made, name in ((before, "before"), (beside, "beside")):
+        caller = await keys.look_up(made)
+        assert caller is not None
+        assert caller == Caller(caller.key_id, name, frozenset({Scope.MODELS}))
+        record = await keys.get(caller.key_id)
+        assert record is not None
+        assert (record.updated_at, record.limits, record.place) == (5.0, (), Place())
+    await database.close()
 
 
 async def test_a_database_of_a_newer_release_is_left_alone(database: Database) -> None:

@@ -25,6 +25,11 @@ _WINDOW_NAMES: Final = {seconds: name for name, seconds in WINDOWS.items()}
 _UNITS: Final = frozenset(unit.value for unit in Unit)
 
 
+TOPIC_ACCOUNTS: Final = "accounts"
+"""The topic on which processes and nodes tell each other that a key, an account or a plan has changed: whoever hears it
+polls at once."""
+
+
 class Kind(StrEnum):
     """What may stand above a key, from the widest to the narrowest."""
 

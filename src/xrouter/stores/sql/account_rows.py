@@ -1,4 +1,8 @@
-"""Rows of keys, accounts and plans, read and written: lists are JSON arrays, NULL where nothing is said."""
+"""Rows of keys, accounts and plans, read and written: lists are JSON arrays, NULL where nothing is said.
+
+While an upgrade rolls, a newer release may have written words that this one does not know. It passes over them: a
+scope, an endpoint or a kind of account that it does not know gives nobody a right here.
+"""
 
 from collections.abc import Iterable
 from typing import Any, Final
@@ -8,19 +12,28 @@ from sqlalchemy import Row
 
 from xrouter.core.accounts import Account, Allowance, Kind, Place, Plan
 from xrouter.core.call import Scope
+from xrouter.core.limits import Unit
 from xrouter.core.operation import Operation
 from xrouter.core.records import KeyRecord, KeySpec
 
-_limits: Final = msgspec.json.Decoder(tuple[Allowance, ...])
 _texts: Final = msgspec.json.Decoder(tuple[str, ...])
-_operations: Final = msgspec.json.Decoder(frozenset[Operation])
+_objects: Final = msgspec.json.Decoder(tuple[dict[str, Any], ...])
+_KINDS: Final = frozenset(one.value for one in Kind)
+_SCOPES: Final = {one.value: one for one in Scope}
+_OPERATIONS: Final = {one.value: one for one in Operation}
+_UNITS: Final = frozenset(one.value for one in Unit)
+
+
+def is_known(row: Row[Any]) -> bool:
+    """Is this an account of a kind that this release knows?"""
+    return row.kind in _KINDS
 
 
 def key_record(row: Row[Any]) -> KeyRecord:
     return KeyRecord(
         id=row.id,
         name=row.name,
-        scopes=frozenset(Scope(word) for word in row.scopes.split()),
+        scopes=frozenset(_SCOPES[word] for word in row.scopes.split() if word in _SCOPES),
         last4=row.last4,
         created_at=row.created_at,
         created_by=row.created_by,
@@ -97,7 +110,7 @@ def _common(row: Row[Any]) -> dict[str, Any]:
         "plan_id": row.plan_id,
         "limits": _read_limits(row.limits),
         "models": None if row.models is None else _texts.decode(row.models),
-        "operations": None if row.operations is None else _operations.decode(row.operations),
+        "operations": None if row.operations is None else _read_operations(row.operations),
         "networks": None if row.networks is None else _texts.decode(row.networks),
     }
 
@@ -113,7 +126,14 @@ def _common_values(one: KeySpec | Account) -> dict[str, Any]:
 
 
 def _read_limits(text: str | None) -> tuple[Allowance, ...]:
-    return () if text is None else _limits.decode(text)
+    if text is None:
+        return ()
+    known = (fields for fields in _objects.decode(text) if fields.get("unit") in _UNITS)
+    return tuple(msgspec.convert(fields, Allowance) for fields in known)
+
+
+def _read_operations(text: str) -> frozenset[Operation]:
+    return frozenset(_OPERATIONS[word] for word in _texts.decode(text) if word in _OPERATIONS)
 
 
 def _json(values: Iterable[Any]) -> str:

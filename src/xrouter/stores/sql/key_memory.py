@@ -114,7 +114,7 @@ class KeyMemory:
             self._plan_versions[row.id] = row.version
         if newer:
             self._callers = OrderedDict.fromkeys(self._callers)
-        for row in picture.accounts:
+        for row in filter(account_rows.is_known, picture.accounts):
             held = self._accounts.get(row.id)
             if held is None or held[0] < row.version:
                 self._accounts[row.id] = row.version, account_rows.account(row)

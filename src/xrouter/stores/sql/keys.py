@@ -70,7 +70,9 @@ class SqlKeys:
         self._newest = 0  # of all changes that memory has learned
         self._fresh_until = clock.monotonic() + _STALE_S
         self._hurried = asyncio.Event()
-        self.announce: Callable[[], None] = _nobody_listens  # called after each change that this process has made
+        # Called after each change that this process has made, and must neither wait nor raise: what tells the other
+        # processes (`core.accounts.TOPIC_ACCOUNTS`), which then `hurry`. Without it they learn by their poll.
+        self.announce: Callable[[], None] = _nobody_listens
         self._look_ups: dict[bytes, asyncio.Task[Caller | None]] = {}
         self._turns = asyncio.Semaphore(_LOOK_UPS_AT_ONCE)
 
@@ -124,6 +126,10 @@ class SqlKeys:
             except DatabaseUnavailable as error:
                 if not failing:
                     _log.error("changed API keys cannot be read; known keys work for 10 minutes: %s", error)
+                pause_s, failing = min(pause_s * 2, max(_LONGEST_BACKOFF_S, self._refresh_s)), True
+            except Exception:  # noqa: BLE001 - a poll that ends would let revoked keys live on
+                if not failing:
+                    _log.exception("changed API keys cannot be taken over; known keys work for 10 minutes")
                 pause_s, failing = min(pause_s * 2, max(_LONGEST_BACKOFF_S, self._refresh_s)), True
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause_s):
