@@ -4,7 +4,7 @@ import shutil
 import socket
 from importlib.util import find_spec
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from tests.own_server import OwnServer, answers
 
@@ -32,7 +32,7 @@ class RedisServer(OwnServer):
 
     def url(self, number: int = 0) -> str:
         """For XROUTER_REDIS_URL: database `number`, 0 to 4095."""
-        login = f":{self.password}@" if self.password else ""
+        login = f":{quote(self.password, safe='')}@" if self.password else ""
         return f"redis://{login}127.0.0.1:{self.port}/{number}"
 
     def command(self) -> list[str]:
@@ -54,13 +54,22 @@ class RedisServer(OwnServer):
         return answers(self.port, b"PING\r\n", b"-NOAUTH" if self.password else b"+PONG")
 
 
-def flush(url: str) -> None:
-    """Empty the database that `url` names. Raises AssertionError where that is refused."""
+def say(url: str, *commands: str) -> list[bytes]:
+    """The first line of the answer to each command (words separated by blanks), in the database that `url` names."""
     parts = urlsplit(url)
     login = [] if parts.password is None else [["AUTH", *filter(None, [parts.username]), unquote(parts.password)]]
+    before = [*login, ["SELECT", parts.path.strip("/") or "0"]]
+    heard = []
     with socket.create_connection((parts.hostname or "127.0.0.1", parts.port or 6379), timeout=5.0) as connection:
         answer = connection.makefile("rb")
-        for words in (*login, ["SELECT", parts.path.strip("/") or "0"], ["FLUSHDB"]):
+        for words in (*before, *(command.split() for command in commands)):
             encoded = [word.encode() for word in words]
             connection.sendall(b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%b\r\n" % (len(w), w) for w in encoded))
-            assert (said := answer.readline()) == b"+OK\r\n", (words[0], said)
+            heard.append(answer.readline().rstrip())
+    assert heard[: len(before)] == [b"+OK"] * len(before), heard
+    return heard[len(before) :]
+
+
+def flush(url: str) -> None:
+    """Empty the database that `url` names. Raises AssertionError where that is refused."""
+    assert say(url, "FLUSHDB") == [b"+OK"]

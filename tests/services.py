@@ -29,6 +29,7 @@ from contextlib import ExitStack, contextmanager
 from itertools import count, cycle
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from campaigns import leash
@@ -206,9 +207,9 @@ def _redis(make_redis: Callable[..., RedisServer]) -> Callable[[], str]:
     """Gives URLs of empty databases."""
     if _GIVEN_REDIS is not None:
         worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0")  # noqa: TID251 - pytest-xdist's own
-        given = make_url(_GIVEN_REDIS)
-        number = int((given.database or "0").strip("/") or 0) + int(worker.removeprefix("gw"))
-        url = given.set(database=str(number)).render_as_string(hide_password=False)
+        given = urlsplit(_GIVEN_REDIS)
+        number = int(given.path.strip("/") or 0) + int(worker.removeprefix("gw"))
+        url = given._replace(path=f"/{number}").geturl()
         return lambda: url
     server = make_redis()
     numbers = cycle(range(DATABASES))

@@ -11,7 +11,7 @@ import psutil
 import pytest
 from tests.own_server import answers
 from tests.postgres_server import PostgresServer, execute
-from tests.redis_server import RedisServer, flush
+from tests.redis_server import RedisServer, say
 
 from xrouter.stores.sql.database import open_database
 from xrouter.stores.sql.schema import HEAD
@@ -42,11 +42,7 @@ def test_postgres_stops_freezes_and_restarts(own_postgres: PostgresServer) -> No
 
 @pytest.mark.parametrize("number", [1, 2])
 def test_redis_is_empty_at_first(redis_url: str, number: int) -> None:
-    flush(redis_url)
-    port = int(redis_url.rpartition(":")[2].partition("/")[0])
-    select = f"SELECT {redis_url.rpartition('/')[2]}\r\n".encode()
-    assert answers(port, select + b"DBSIZE\r\n", b"+OK\r\n:0\r\n")
-    assert answers(port, select + f"SET n {number}\r\n".encode(), b"+OK\r\n+OK\r\n")
+    assert say(redis_url, "DBSIZE", f"SET n {number}") == [b":0", b"+OK"]
 
 
 def test_redis_freezes_and_asks_for_a_password(own_redis: RedisServer, make_redis: Any) -> None:
@@ -56,7 +52,7 @@ def test_redis_freezes_and_asks_for_a_password(own_redis: RedisServer, make_redi
     own_redis.thaw()
     assert own_redis.is_up()
     locked = make_redis(password="a secret: p/w")
-    assert locked.is_up()
+    assert say(locked.url(), "PING") == [b"+PONG"]
 
 
 _SUITE = """

@@ -78,9 +78,10 @@ def ready(place: Gateway) -> tuple[int, Any]:
 
 def serving(place: Gateway) -> int:
     """How many workers the supervisor knows to serve."""
-    with urlopen(f"{place.url}/metrics", timeout=5) as answer:
+    with suppress(OSError), urlopen(f"{place.url}/metrics", timeout=5) as answer:
         found = re.search(rb"^xrouter_workers (\d+)", answer.read(), re.MULTILINE)
-    return int(found[1]) if found else 0
+        return int(found[1]) if found else 0
+    return 0
 
 
 def booked(place: Gateway) -> set[str]:

@@ -21,10 +21,9 @@ STATEMENT_S: Final = 5.0
 """How long one statement may take, migrations and moves excepted."""
 
 CONNECTIONS: Final = 8
-"""The most that one process has at once. Further transactions wait for one `_POOL_WAIT_S`, then they are refused."""
+"""The most that one process has at once. Further transactions wait for one as long as they may take."""
 
 _FILES: Final = ("sslrootcert", "sslcert", "sslkey", "sslcrl", "passfile")
-_POOL_WAIT_S: Final = 2.0
 _NO_RIGHT: Final = "42501"
 _READ_ONLY: Final = "25006"
 
@@ -89,7 +88,7 @@ def open_engine(url: str, *, unhurried: bool = False) -> Engine:
 _POOL: Final[dict[str, Any]] = {
     "pool_size": CONNECTIONS // 2,
     "max_overflow": CONNECTIONS // 2,
-    "pool_timeout": _POOL_WAIT_S,
+    "pool_timeout": STATEMENT_S,
     "pool_pre_ping": True,
 }
 
