@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
+pytest_plugins = ["tests.services"]
+
 # A shared two-core machine stalls now and then; slowness is for benchmarks to judge.
 settings.register_profile("xrouter", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("xrouter")

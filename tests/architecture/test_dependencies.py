@@ -54,7 +54,11 @@ def test_each_dependency_has_its_reason() -> None:
 DISTRIBUTION = {"yaml": "pyyaml", "prometheus_client": "prometheus-client", "pydantic_settings": "pydantic-settings"}
 PART_OF = {"starlette": "fastapi", "pydantic_core": "pydantic"}
 """Packages that stand in the interface of one that we name: they come with it and keep its compatibility."""
-NEVER_IMPORTED = {"aiosqlite": "SQLAlchemy loads it by the URL", "httptools": "uvicorn's parser"}
+NEVER_IMPORTED = {
+    "aiosqlite": "SQLAlchemy loads it by the URL",
+    "asyncpg": "SQLAlchemy loads it by the URL",
+    "httptools": "uvicorn's parser",
+}
 
 
 def imported() -> set[str]:

@@ -1,21 +1,18 @@
 """Databases and attempts for the store tests.
 
-The conformance tests run on SQLite, and on PostgreSQL too when XROUTER_TEST_DATABASE_URL names a server on which
-databases may be made: each test gets its own and drops it.
+The conformance tests run on SQLite and on PostgreSQL (`tests/services.py`): each test gets its own database.
 """
 
 import asyncio
-import os
 import subprocess
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import ExitStack
 from pathlib import Path
 from time import monotonic  # noqa: TID251 - a deadline for polling
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, create_engine, make_url, select, text
-from sqlalchemy.util.concurrency import greenlet_spawn
+from sqlalchemy import Connection, select
 
 from xrouter.core.call import Attempt, Call, Caller
 from xrouter.core.chat import ChatRequest, Usage
@@ -25,30 +22,14 @@ from xrouter.core.ids import ulid
 from xrouter.stores.sql.database import Database, DatabaseUnavailable, open_database
 from xrouter.stores.sql.schema import attempts
 
-_SERVER = os.environ.get("XROUTER_TEST_DATABASE_URL")  # noqa: TID251 - the test lane's own switch
 
-
-@pytest.fixture(params=["sqlite", *(["postgresql"] if _SERVER else [])])
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty database, without our tables."""
     if request.param == "sqlite":
-        yield f"sqlite+aiosqlite:///{tmp_path / 'xrouter.db'}"
-        return
-    assert _SERVER is not None
-    name = f"xrouter_{ulid().lower()}"
-    asyncio.run(_on_server(_SERVER, f"CREATE DATABASE {name}"))
-    yield make_url(_SERVER).set(database=name).render_as_string(hide_password=False)
-    asyncio.run(_on_server(_SERVER, f"DROP DATABASE {name} WITH (FORCE)"))
-
-
-async def _on_server(url: str, statement: str) -> None:
-    engine = create_engine(url, isolation_level="AUTOCOMMIT")
-
-    def work() -> None:
-        with engine.connect() as connection:
-            connection.execute(text(statement))
-        engine.dispose()
-
-    await greenlet_spawn(work)
+        return f"sqlite+aiosqlite:///{tmp_path / 'xrouter.db'}"
+    url: str = request.getfixturevalue("postgres_url")
+    return url
 
 
 @pytest.fixture
