@@ -1,16 +1,25 @@
 """Everything the pipeline needs, in one value. `app.py` fills it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from xrouter.core.clock import Clock
+from xrouter.core.clock import Clock, SystemClock
+from xrouter.core.gcra import MemoryCounters
 from xrouter.core.ports import ChatProvider, Journal, KeyStore, Slots, Telemetry
 from xrouter.gateway.catalog import Catalog
+from xrouter.gateway.limiter import Limiter
+from xrouter.gateway.output_guess import OutputGuess
+
+
+def _alone() -> Limiter:
+    clock = SystemClock()
+    return Limiter(MemoryCounters(clock), clock)
 
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
-    """`providers` maps a deployment's provider name to the object that speaks with it."""
+    """`providers` maps a deployment's provider name to the object that speaks with it. The usual `limiter` counts
+    for this process alone."""
 
     catalog: Catalog
     providers: Mapping[str, ChatProvider]
@@ -19,3 +28,5 @@ class Gateway:
     slots: Slots
     telemetry: Telemetry
     clock: Clock
+    limiter: Limiter = field(default_factory=_alone)
+    output_guess: OutputGuess = field(default_factory=OutputGuess)
