@@ -33,12 +33,14 @@ from xrouter.dialects.openai import problems
 from xrouter.dialects.openrouter import problems as openrouter_problems
 from xrouter.edge.client_ip import client_of
 from xrouter.edge.validator import Edge
-from xrouter.gateway import catalog, pipeline
+from xrouter.gateway import catalog, limits, pipeline
 from xrouter.gateway.catalog import Catalog
 from xrouter.gateway.gateway import Gateway
+from xrouter.gateway.limiter import Limiter
 from xrouter.settings import Config, ConfigError, ProviderSettings, Settings
 from xrouter.simulators import faults
 from xrouter.stores.flusher import Flusher
+from xrouter.stores.host_counters import HostCounters
 from xrouter.stores.journal import FileJournal
 from xrouter.stores.pepper import PepperError, load_pepper
 from xrouter.stores.slots import HostSlots
@@ -159,6 +161,8 @@ class App:
         self._replaced: list[Closing] = []  # providers whose credentials have changed, with work beside their calls
         self._journal = FileJournal(_journals(settings), clock)
         self._slots = HostSlots(settings.data_dir / "slots")
+        self._counters = HostCounters(settings.data_dir / "limits", clock)
+        self._limiter = Limiter(self._counters, clock)
         self._deployments: dict[str, tuple[Deployment, ...]] = {}
         self._speakers: dict[str, ChatProvider] = {}
         for name, provider in config.providers.items():
@@ -177,6 +181,7 @@ class App:
             slots=self._slots,
             telemetry=Observer(self._metrics, AccessLog(logs, frozenset(served.served))),
             clock=clock,
+            limiter=self._limiter,
         )
         self._data_plane = DataPlane(self._gateway, _limits(settings))
         self._control_plane = routes.build(
@@ -199,7 +204,7 @@ class App:
 
     async def start(self) -> None:
         """Begin what runs beside the requests."""
-        beside = [self._books.keys.run(), self._gauges()]
+        beside = [self._books.keys.run(), self._gauges(), limits.keep(self._limiter)]
         if self._flush:
             self._metrics.workers_serving(1)  # alone; several are counted by their supervisor
             beside.append(self._books.flusher.run())
@@ -227,6 +232,8 @@ class App:
             await self._books.flusher.flush_all()
             self._books.flusher.close()
         self._slots.close()
+        self._limiter.close()
+        self._counters.close()
         speakers = (*self._speakers.values(), *self._replaced)
         await asyncio.gather(*(one.close() for one in speakers if isinstance(one, Closing)))
         for transport in self._transports.values():

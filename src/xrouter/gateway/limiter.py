@@ -327,6 +327,10 @@ class Limiter:
             self._active.add(hand)
             self._urgent.add(hand)
             self.on_urgent()
+        elif hand.limit.unit is Unit.CONCURRENT:  # says only what is held, and asks for nothing
+            hand.free += hand.have - hand.keep
+            hand.have = hand.keep
+            self._near.note([hand.draw()])
         else:
             self._give(hand, hand.have - hand.keep if hand.have > 0 else hand.have)
 
