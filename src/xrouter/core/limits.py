@@ -29,6 +29,9 @@ class Unit(StrEnum):
     CONCURRENT = "concurrent"
 
 
+TOPIC_RECALL = "recall"
+"""The topic on which a counter is named whose unused units are wanted back (`Topics`)."""
+
 MINUTE_S = 60
 DAY_S = 86_400
 

@@ -23,10 +23,17 @@ TICK_S: Final = 0.1
 """How often unused units go back; a slice lasts about that long."""
 
 ASK_AGAIN_S: Final = 0.05
-"""Who was just told that a limit is used up is not asked again before: units may have come back by then."""
+"""Shared counters that just said that requests are used up are not asked again before."""
 
-RECALL_AGAIN_S: Final = 0.5
-"""How often the other processes are asked for what they do not use of one counter."""
+ASK_SOON_S: Final = 0.005
+"""The same for what comes back when calls end: tokens, and running calls."""
+
+RECALL_WAIT_S: Final = 0.03
+"""How long other processes get to give back what they do not use, before a call is refused."""
+
+RECALL_AGAIN_S: Final = 0.05
+LONGEST_RECALL_S: Final = 1.0
+"""How often they are asked for it; twice as long after each time that was in vain."""
 
 LEASE_S: Final = 10.0
 """What a process says that it holds of a concurrency is believed for so long by shared counters."""
@@ -47,7 +54,7 @@ class Hand:
 
     __slots__ = (
         "__weakref__", "amount", "at", "each_s", "fetching", "free", "have", "keep", "limit", "low", "most", "name",
-        "owed", "owed_at", "recalled_at", "running", "used", "want",
+        "owed", "owed_at", "recall_s", "recalled_at", "running", "used", "want",
     )  # fmt: skip
 
     def __init__(self, limit: Limit) -> None:
@@ -60,6 +67,7 @@ class Hand:
         self.keep = 0.0
         self.owed = self.owed_at = 0.0
         self.at = self.recalled_at = float("-inf")
+        self.recall_s = RECALL_AGAIN_S
         self.fetching = False
         self.take(limit)
         self.free = float(self.amount)
@@ -265,7 +273,7 @@ class Limiter:
         now = self._clock.monotonic()
         found: Refusal | None = None
         for hand, draw in zip(hands, draws, strict=True):
-            if now - hand.at >= ASK_AGAIN_S:
+            if now - hand.at >= (ASK_AGAIN_S if hand.limit.unit is Unit.REQUESTS else ASK_SOON_S):
                 continue
             free = hand.free + ((now - hand.at) / hand.each_s if hand.each_s else 0.0)
             if not suffices(free, draw.need, hand.each_s):
@@ -323,7 +331,9 @@ class Limiter:
 
     def _give_soon(self, hand: Hand) -> None:
         """What is too much, or owed, goes to the counters: to this host's at once, to shared ones beside the path."""
-        if self.shares:
+        if self.shares and hand.limit.exact:
+            self._give(hand, hand.have)
+        elif self.shares:
             self._active.add(hand)
             self._urgent.add(hand)
             self.on_urgent()
@@ -356,7 +366,7 @@ class Limiter:
                 self._give(hand, hand.have)
             elif int(spare) > 0 or stale:
                 self._give(hand, max(0, int(spare)))
-            elif not hand.have and not hand.running and not hand.want and not hand.fetching:
+            elif not (hand.have or hand.running or hand.want or hand.fetching or hand.owed):
                 self._active.discard(hand)
         self._urgent.clear()
 
@@ -394,15 +404,29 @@ class Limiter:
             found += _headers(limit_words.TOKENS, plan.tokens, now)
         return found
 
-    def recall(self, hands: Sequence[Hand]) -> bool:
-        """Ask the others for what they do not use of these; False where they were just asked."""
+    def recall(self, hands: Sequence[Hand]) -> float:
+        """Ask the others for what they do not use of these. How many seconds to wait for it; 0 where it was in vain a
+        moment ago."""
         now = self._clock.monotonic()
-        wanted = [hand for hand in hands if now - hand.recalled_at > RECALL_AGAIN_S and not hand.limit.exact]
-        for hand in wanted:
-            hand.recalled_at = now
+        wait_s = 0.0
+        wanted: list[str] = []
+        for hand in hands:
+            since_s = now - hand.recalled_at
+            if since_s < RECALL_WAIT_S:
+                wait_s = max(wait_s, RECALL_WAIT_S - since_s)
+            elif since_s >= hand.recall_s:
+                hand.recalled_at = now
+                hand.recall_s = min(2 * hand.recall_s, LONGEST_RECALL_S)
+                wanted.append(hand.name)
+                wait_s = RECALL_WAIT_S
         if wanted and self.shared is not None:
-            self.shared.recall([hand.name for hand in wanted])
-        return bool(wanted)
+            self.shared.recall(wanted)
+        return wait_s
+
+    def recall_helped(self, hands: Sequence[Hand]) -> None:
+        """It was not in vain."""
+        for hand in hands:
+            hand.recall_s = RECALL_AGAIN_S
 
     def _give(self, hand: Hand, back: float) -> None:
         hand.have -= back

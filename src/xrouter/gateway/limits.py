@@ -17,9 +17,6 @@ from xrouter.gateway import limit_words, meter
 from xrouter.gateway.gateway import Gateway
 from xrouter.gateway.limiter import TICK_S, Hand, Held, Limiter, Plan, Refusal
 
-RECALL_WAIT_S: Final = 0.03
-"""How long other processes get to give back what they do not use, before a call is refused."""
-
 HURRY_S: Final = 0.02
 """Pause between two times of giving back what cannot wait for the tick."""
 
@@ -120,9 +117,11 @@ async def _ask(call: Call, limiter: Limiter, plan: Plan, tokens: int) -> None:
     refusal = limiter.surely_refused(hands, draws)
     if refusal is None:
         refusal = await _Waiting(limiter, plan, tokens).answer(draws, hands)
-        if refusal is not None and limiter.shares and limiter.recall(hands):
-            await asyncio.sleep(RECALL_WAIT_S)
+        if refusal is not None and limiter.shares and (wait_s := limiter.recall(hands)):
+            await asyncio.sleep(wait_s)
             refusal = await _Waiting(limiter, plan, tokens).answer(*limiter.missing(plan, tokens))
+            if refusal is None:
+                limiter.recall_helped(hands)
     if refusal is not None:
         raise _refused(limiter, plan, refusal)
     call.hold = Held(limiter, plan, tokens)

@@ -7,18 +7,33 @@ by whoever would be refused for it.
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from math import inf
 from pathlib import Path
 from typing import Final
 
 from xrouter.core.clock import Clock
 from xrouter.core.gcra import PART, exchange, note
+from xrouter.core.ids import ulid
 from xrouter.core.limits import Draw, Grant
 from xrouter.stores.counter_file import CounterFile, this_boot
 from xrouter.stores.files import try_lock
 
 _MOST_PLACES: Final = 256
 _LOOK_AGAIN_S: Final = 1.0
+
+
+def host_id(directory: Path) -> str:
+    """The name of this host among the nodes, made at its first start. Raises OSError."""
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path, fresh = directory / "host", directory / f".host.{ulid()}"
+    if not path.exists():
+        fresh.touch(0o600)
+        fresh.write_text(ulid())
+        with suppress(FileExistsError):
+            os.link(fresh, path)  # unlike a rename, it never replaces what another process has just made
+        fresh.unlink()
+    return path.read_text()
 
 
 class HostCounters:
