@@ -316,6 +316,22 @@ async def test_what_was_used_meanwhile_counts_when_redis_is_back(make: Make, own
     assert 10 - 2 * ERRORS <= left <= 10  # what nobody waited for any more, Redis has counted when it woke up
 
 
+async def test_what_runs_is_known_to_whoever_counts(make: Make, own_redis: RedisServer) -> None:
+    node, other = make(own_redis.url(), "one"), make(own_redis.url(), "other")
+    key = caller(limit(Unit.CONCURRENT, 3))
+    assert await node.admits(key, ends=False)
+    own_redis.stop()
+    busy = caller(limit(amount=1_000, exact=True), key="x")
+    while node.limiter.shares or other.limiter.shares:
+        assert await node.admits(busy)
+        assert await other.admits(busy)
+    assert [await node.admits(key, ends=False) for _ in range(3)] == [True, True, False]
+    own_redis.start()
+    await eventually(lambda: node.limiter.shares and other.limiter.shares)
+    await asyncio.sleep(0.3)
+    assert not await other.admits(key)
+
+
 async def test_a_flushed_redis_goes_on_from_what_the_nodes_saw(make: Make, redis_url: str) -> None:
     node = make(redis_url)
     key, running = caller(limit(amount=20, window_s=DAY_S)), caller(limit(Unit.CONCURRENT, 2), key="c")

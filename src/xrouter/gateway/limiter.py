@@ -163,6 +163,7 @@ class Limiter:
         self._known: dict[str, _Known] = {}
         self._active: set[Hand] = set()
         self._urgent: set[Hand] = set()
+        self._shared = self.shares
 
     # ── which limits count a call ────────────────────────────────────────────────────────────────────────
 
@@ -354,6 +355,8 @@ class Limiter:
     def tick(self) -> None:
         """Give back what the last tick did not use, and debts; renew what is held of concurrencies."""
         now, shares = self._clock.monotonic(), self.shares
+        renew_s = _RENEW_S if shares == self._shared else 0.0  # who counts from now on knows nothing of what runs
+        self._shared = shares
         for hand in tuple(self._active):
             hand.want = max(hand.used, hand.want / 2) if hand.used else 0.0
             hand.low = hand.want / 2 if shares and not hand.limit.exact else 0.0
@@ -361,7 +364,7 @@ class Limiter:
             hand.used = 0.0
             if hand.owed and shares:
                 self._tell_owed(hand, now)
-            stale = hand.limit.unit is Unit.CONCURRENT and hand.held() > 0 and now - hand.at > _RENEW_S
+            stale = hand.limit.unit is Unit.CONCURRENT and hand.held() > 0 and now - hand.at >= renew_s
             if hand.have < 0:
                 self._give(hand, hand.have)
             elif int(spare) > 0 or stale:
