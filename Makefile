@@ -62,6 +62,10 @@ faults: for-dev ## every simulator fault, streamed and not, against its deadline
 crash: for-dev ## kill -9 under load N times (200), then compare the books with what the vendors saw
 	@$(BIN)/python -m campaigns.crash $(N) $(SEED)
 
+.PHONY: redis-faults
+redis-faults: for-dev ## a Redis that is slow, frozen, refused, flushed, locked: what clients notice of it
+	@$(BIN)/python -m campaigns.redis_faults $(ARGS)
+
 .PHONY: soak
 soak: for-dev ## long load; memory, descriptors and books must stay level
 	@$(BIN)/python benchmarks/soak.py $(ARGS)

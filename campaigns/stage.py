@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -169,6 +169,7 @@ class Gateway:
     key: str = KEY
     workers: int = 1
     environment: Mapping[str, str] = field(default_factory=dict)
+    program: Sequence[str] = (sys.executable, "-m", "xrouter", "serve")
     process: "subprocess.Popen[bytes] | None" = None
 
     @property
@@ -201,7 +202,7 @@ class Gateway:
         }
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "xrouter", "serve"],
+                self.program,
                 env=environment,
                 stdout=log,
                 stderr=log,

@@ -6,11 +6,12 @@ ends here.
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Awaitable, Mapping, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, MutableMapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -19,11 +20,13 @@ from xrouter.admin import health, routes
 from xrouter.configuration import changes
 from xrouter.configuration.effective import Effective, load
 from xrouter.configuration.watching import Watching
+from xrouter.core.accounts import TOPIC_ACCOUNTS
 from xrouter.core.call import Caller
-from xrouter.core.clock import SystemClock
+from xrouter.core.clock import Clock, SystemClock
 from xrouter.core.deployment import Deployment
 from xrouter.core.errors import GatewayError
 from xrouter.core.ids import ulid
+from xrouter.core.limits import TOPIC_RECALL
 from xrouter.core.ports import ChatProvider, Closing
 from xrouter.core.pseudonym import Pseudonyms
 from xrouter.core.secret import Secret
@@ -35,12 +38,14 @@ from xrouter.dialects.openai import problems
 from xrouter.dialects.openrouter import problems as openrouter_problems
 from xrouter.edge.client_ip import client_of
 from xrouter.edge.validator import Edge
-from xrouter.gateway import catalog, pipeline
+from xrouter.gateway import catalog, limits, pipeline
 from xrouter.gateway.catalog import Catalog
 from xrouter.gateway.gateway import Gateway
+from xrouter.gateway.limiter import LEASE_S, Limiter
 from xrouter.settings import Config, ConfigError, ProviderSettings, Settings
 from xrouter.simulators import faults
 from xrouter.stores.flusher import Flusher
+from xrouter.stores.host_counters import HostCounters, host_id
 from xrouter.stores.journal import FileJournal
 from xrouter.stores.pepper import PepperError, load_pepper
 from xrouter.stores.slots import HostSlots
@@ -58,6 +63,9 @@ from xrouter.telemetry.redaction import Redaction, secrets_in
 from xrouter.telemetry.shared_dir import shared_dir
 from xrouter.transport import Transport
 from xrouter.transport.client import open_transport
+
+if TYPE_CHECKING:
+    from xrouter.stores.redis import RedisStore
 
 _log = structlog.get_logger()
 
@@ -222,6 +230,9 @@ class App:
         self._replaced: list[Closing] = []  # providers whose credentials have changed, with work beside their calls
         self._journal = FileJournal(journals_of(settings), clock)
         self._slots = HostSlots(settings.data_dir / "slots")
+        self._counters = HostCounters(settings.data_dir / "limits", clock)
+        self._redis = _open_redis(settings, clock, self._share)
+        self._limiter = Limiter(self._counters, clock, None if self._redis is None else self._redis.counters)
         self._deployments: dict[str, tuple[Deployment, ...]] = {}
         self._speakers: dict[str, ChatProvider] = {}
         for name, provider in config.providers.items():
@@ -241,6 +252,7 @@ class App:
             telemetry=Observer(self._metrics, AccessLog(logs, frozenset(served.served))),
             clock=clock,
             pseudonyms=books.pseudonyms,
+            limiter=self._limiter,
         )
         self._data_plane = DataPlane(self._gateway, _limits(settings))
         self._control_plane = routes.build(
@@ -274,7 +286,14 @@ class App:
             with suppress(DatabaseUnavailable, TimeoutError):  # the poll goes on trying, and says what is wrong
                 async with asyncio.timeout(_FIRST_POLL_S):
                     await self._books.keys.refresh()
-        beside = [self._books.keys.run(), self._gauges()]
+        beside: list[Coroutine[Any, Any, None]] = [
+            self._books.keys.run(),
+            self._gauges(),
+            limits.keep(self._limiter),
+        ]
+        if self._redis is not None:
+            self._connect_topics(self._redis)
+            beside += self._redis.beside()
         if self._owner:
             self._metrics.workers_serving(1)  # alone; several are counted by their supervisor
             beside.append(self._books.flusher.run())
@@ -305,6 +324,10 @@ class App:
         finally:
             self._books.flusher.close()
             self._slots.close()
+            self._limiter.close()
+            if self._redis is not None:
+                await self._redis.close()
+            self._counters.close()
             speakers = (*self._speakers.values(), *self._replaced)
             await asyncio.gather(*(one.close() for one in speakers if isinstance(one, Closing)))
             for transport in self._transports.values():
@@ -349,6 +372,17 @@ class App:
         if left:
             _log.warning("some changes of the configuration take a restart", changes=left)
 
+    def _connect_topics(self, redis: "RedisStore") -> None:
+        """What other nodes tell us at once, and we them: changes of accounts and keys, and who needs room."""
+        topics, keys = redis.topics, self._books.keys
+        topics.subscribe(TOPIC_RECALL, self._limiter.recalled)
+        topics.subscribe(TOPIC_ACCOUNTS, lambda _: keys.hurry())
+        keys.announce = lambda: topics.publish(TOPIC_ACCOUNTS)
+
+    def _share(self, nodes: int) -> None:
+        """So many nodes are there: what this host gives out by itself where Redis is away."""
+        self._counters.share = self._settings.limits_share or 1 / max(1, nodes)
+
     def _catalog(self, config: Config, deployments: Mapping[str, tuple[Deployment, ...]]) -> Catalog:
         return _build_catalog(self._settings, config, [one for found in deployments.values() for one in found])
 
@@ -391,6 +425,7 @@ class App:
             self._metrics.journal_stands(
                 waiting=journal.waiting, failed_writes=journal.failed_writes, dropped=journal.dropped
             )
+            self._metrics.limits_stand(shared=self._limiter.shares)
             if self._owner:
                 self._metrics.flusher_stands(self._books.flusher)
 
@@ -427,6 +462,20 @@ def _build_catalog(settings: Settings, config: Config, deployments: list[Deploym
         )
     except ValueError as error:
         raise ConfigError(str(error)) from error
+
+
+def _open_redis(settings: Settings, clock: Clock, on_nodes: Callable[[int], None]) -> "RedisStore | None":
+    """Raises `ConfigError` for a URL that cannot be read. A Redis that cannot be reached is no error: it may come."""
+    if settings.redis_url is None:
+        return None
+    kind: type[RedisStore] = import_module("xrouter.stores.redis").RedisStore  # costs memory, which most need not pay
+    try:
+        store = kind(settings.redis_url, clock, host=host_id(settings.data_dir / "limits"), lease_s=LEASE_S)
+    except ValueError as error:
+        raise ConfigError(f"XROUTER_REDIS_URL cannot be read: {error}") from error
+    store.link.on_nodes = on_nodes
+    on_nodes(1)
+    return store
 
 
 def _limits(settings: Settings) -> Limits:

@@ -107,6 +107,18 @@ class Settings(BaseSettings):
         description="`postgresql://user:password@host/name`, also with libpq's `sslmode` and several hosts, or "
         "`sqlite:////path`; default is SQLite in the data directory.",
     )
+    redis_url: SecretText | None = Field(
+        None,
+        description="Redis (`redis://`, `rediss://`, `unix://`), over which several nodes count limits together and "
+        "hear of changes at once (docs/limits.md). Unset: each host for itself.",
+    )
+    limits_share: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="With Redis away, this host gives out that part of each limit. Unset: one over the number of nodes "
+        "that were last seen.",
+    )
     pepper: Annotated[SecretText | None, AfterValidator(_strong_key)] = Field(
         None,
         description="Secret under the key digests, the same on all nodes: 32 or more visible ASCII characters. "

@@ -5,7 +5,8 @@ import random
 from pathlib import Path
 
 import pytest
-from campaigns import crash, faults
+from campaigns import crash, faults, redis_faults
+from tests.redis_server import find_binary
 
 KILLS = 3
 CELLS = 40
@@ -33,3 +34,8 @@ def test_a_sample_of_all_faults_ends_in_time_with_an_answer_or_a_clear_error(tmp
     wrong = [f"{cell}: {reason}" for cell, _, reason in results if reason]
     print(f"seed {seed}: {len(results)} of {len(everything)} cells")  # noqa: T201 - to repeat it
     assert wrong == [], f"seed {seed}"
+
+
+@pytest.mark.skipif(find_binary() is None, reason="no Redis on this machine")
+def test_no_call_fails_or_hangs_whatever_redis_does_and_it_is_found_again(tmp_path: Path) -> None:
+    assert redis_faults.run(1.0, tmp_path) == []

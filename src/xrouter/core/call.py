@@ -14,7 +14,7 @@ from xrouter.core.embeddings import Embeddings, EmbeddingsRequest
 from xrouter.core.errors import Invalid
 from xrouter.core.ids import ulid
 from xrouter.core.images import Images, ImagesRequest
-from xrouter.core.limits import Limit
+from xrouter.core.limits import Hold, Limit
 from xrouter.core.money import Price
 from xrouter.core.operation import Operation
 from xrouter.core.rerank import Ranking, RerankRequest
@@ -88,7 +88,8 @@ class Call(Struct, eq=False):  # a Struct, as all that every call makes: its con
     `timeout_s` is what the client asked for, and the pipeline makes the deadline from it. `attempts` are the
     upstream calls in order; `served_model` is the model id that answered, in the client's own spelling. `cut_by`
     says who ends the call should it end before its answer does. `strict`: a parameter that a vendor has no word for
-    is an error instead of being dropped. `end_user` is a pseudonym of whoever the client says that it asks for.
+    is an error instead of being dropped. `end_user` is a pseudonym of whoever the client says that it asks for; `hold`
+    what it holds of its caller's limits, None where there are none.
     """
 
     request: Request
@@ -106,6 +107,7 @@ class Call(Struct, eq=False):  # a Struct, as all that every call makes: its con
     cut_by: str = "client_left"
     strict: bool = False
     end_user: str | None = None
+    hold: Hold | None = None
 
     @property
     def served(self) -> "Attempt | None":

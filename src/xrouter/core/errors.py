@@ -14,7 +14,8 @@ turns it into bytes.
     │   ├── TooLarge                  413
     │   │   ├── UrlTooLong            414
     │   │   └── HeadersTooLarge       431
-    │   └── UnsupportedMedia          415
+    │   ├── UnsupportedMedia          415
+    │   └── RateLimited               429  a limit of the caller is used up; says whose, and when it passes
     ├── Overloaded                    503  we are draining, or a queue is full
     ├── Internal                      500  our own fault
     └── UpstreamError                 a provider's fault; `provider` names it
@@ -142,6 +143,16 @@ class HeadersTooLarge(TooLarge):
 class UnsupportedMedia(ClientError):
     status = 415
     default_code = "unsupported_media_type"
+
+
+class RateLimited(ClientError):
+    """A limit of the caller's key, user, team or organisation is used up. Comes with `retry_after_s`."""
+
+    status = 429
+    type = "rate_limit_error"
+    default_code = "rate_limit_exceeded"
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+    """What is left of the caller's limits."""
 
 
 class Overloaded(GatewayError):

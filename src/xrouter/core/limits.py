@@ -1,7 +1,13 @@
-"""Limits: how much of what a subject may use in which time. Every level of an account has its own; all must pass."""
+"""Limits: how much of what a subject may use in which time. Every level of an account has its own; all must pass.
 
+Besides the limits themselves: the words in which whoever admits calls (`gateway/limiter.py`) speaks with whoever
+counts for everybody (the ports `Counters` and `SharedCounters`).
+"""
+
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Protocol
 
 
 class Level(StrEnum):
@@ -23,13 +29,17 @@ class Unit(StrEnum):
     CONCURRENT = "concurrent"
 
 
+TOPIC_RECALL = "recall"
+"""The topic on which a counter is named whose unused units are wanted back (`Topics`)."""
+
 MINUTE_S = 60
 DAY_S = 86_400
 
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """At most `amount` of `unit` in each `window_s` seconds, for one subject.
+    """At most `amount` of `unit` in `window_s` seconds, for one subject: a store of `amount` that fills evenly, the
+    whole of it within `window_s` (`core/gcra.py`). Who was away may use it all at once.
 
     `subject` is the id of the organisation, team, user or key; for an end user or a tag, the id of whoever they belong
     to and their own name. `owner` are the words of an error message ("API key 'ci'", "team 'payments', plan 'free'").
@@ -51,3 +61,48 @@ class Limit:
         """The name of what is counted: the same for every key that this limit stands above."""
         model = "" if self.model is None else f":{self.model}"
         return f"{self.level}:{self.subject}:{self.unit}:{self.window_s}{model}"
+
+
+def no_units() -> int:
+    """What is held of a counter that counts no concurrency."""
+    return 0
+
+
+@dataclass(slots=True, eq=False)
+class Draw:
+    """What one process wants of one counter in one exchange.
+
+    First `back` units come back; below 0 it is a debt: so many were used beyond what had been given. Then, if `need`
+    units are free, between `need` and `want` are given. `window_s` is 0 where running calls are counted; for these
+    `held` tells, when it is called, how many units the process holds, in use or not.
+    """
+
+    counter: str
+    amount: int
+    window_s: int
+    need: float = 0
+    want: float = 0
+    back: float = 0
+    held: Callable[[], int] = no_units
+
+
+@dataclass(slots=True, eq=False)
+class Grant:
+    """`given` units; `free` are left for everybody. Where `need` was not free, it is `wait_s` from now on if nobody
+    else comes; 0 otherwise."""
+
+    given: float
+    free: float
+    wait_s: float = 0.0
+
+
+class Hold(Protocol):
+    """What a call holds of its limits, from its admission to its end."""
+
+    def settle(self, tokens: int) -> None:
+        """The call has ended and used so many tokens: give back the rest, once."""
+        ...
+
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """What is left of the tightest limits, as OpenAI tells it (`x-ratelimit-...`)."""
+        ...

@@ -10,6 +10,7 @@ from xrouter.core.call import Attempt, Call, Caller
 from xrouter.core.chat import ChatRequest, Event, Usage
 from xrouter.core.embeddings import Embeddings, EmbeddingsRequest
 from xrouter.core.images import Images, ImagesRequest
+from xrouter.core.limits import Draw, Grant
 from xrouter.core.records import AccountSpec, AttemptFilter, AttemptRecord, KeyRecord, KeySpec, NewKey, Page, PlanSpec
 from xrouter.core.rerank import Ranking, RerankRequest
 
@@ -256,6 +257,57 @@ class Slots(Protocol):
     def hold(self, name: str, limit: int, deadline: float) -> AbstractAsyncContextManager[None]:
         """Hold one of `limit` slots called `name`, 0 for any number; waits in turn until the monotonic `deadline`,
         then raises TimeoutError. A process that dies gives its slots back."""
+        ...
+
+
+class Counters(Protocol):
+    """What is used of each limit, counted for every process of this host. Never waits for a network."""
+
+    @property
+    def alone(self) -> bool:
+        """No other process counts here: what is drawn in advance is missed by nobody."""
+        ...
+
+    def exchange(self, draws: Sequence[Draw]) -> list[Grant]:
+        """Serve all of `draws`, each of another counter, or give none of them anything; what comes back is taken in
+        any case."""
+        ...
+
+    def note(self, draws: Sequence[Draw]) -> None:
+        """So many units (`want`) were given by somebody else who counts for more than this host: count them here as
+        far as there is room, so that this host can take over."""
+        ...
+
+
+class SharedCounters(Protocol):
+    """The same for several hosts, over a network: nothing here waits, answers come by call-back."""
+
+    @property
+    def away(self) -> bool:
+        """They cannot be asked at present."""
+        ...
+
+    def exchange(self, draws: Sequence[Draw], then: Callable[[list[Grant] | None], None]) -> None:
+        """As `Counters.exchange`. `then` is called on the event loop with what was granted, or None where nobody
+        could be asked in time."""
+        ...
+
+    def recall(self, counters: Sequence[str]) -> None:
+        """Ask the other processes to give back what they do not use of these."""
+        ...
+
+
+class Topics(Protocol):
+    """Tells every process of every node that something has changed. Best effort: what it carries must also be found
+    out without it, only later."""
+
+    def publish(self, topic: str, words: str = "") -> None:
+        """Tell everybody who subscribed, ourselves too. Does not wait, and never raises."""
+        ...
+
+    def subscribe(self, topic: str, heard: Callable[[str], None]) -> None:
+        """Call `heard` on the event loop with the words of each message, and with none after every time in which
+        messages may have been lost."""
         ...
 
 

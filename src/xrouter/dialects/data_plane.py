@@ -18,6 +18,7 @@ from xrouter.dialects.openrouter import others
 from xrouter.dialects.openrouter import problems as openrouter_problems
 from xrouter.edge.body import ClientGone
 from xrouter.edge.client_ip import client_of
+from xrouter.gateway import pipeline
 from xrouter.gateway.gateway import Gateway
 
 Handler = Callable[[Exchange], Awaitable[None]]
@@ -88,6 +89,8 @@ class DataPlane:
         finally:
             self.running.discard(exchange)
             gateway.telemetry.in_flight(-1)
+            if exchange.call is not None:
+                pipeline.end(exchange.call, gateway)
             self._tell(exchange, status, code)
             exchange.release()
 

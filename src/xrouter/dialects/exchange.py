@@ -243,7 +243,8 @@ class ClientWatch:
         line if that has not left yet: from here on a failure is told in band."""
         call = self._exchange.call
         assert call is not None, "pings are for calls"
-        await self._exchange.open_stream([(b"x-generation-id", call.id.encode())])
+        left = [] if call.hold is None else call.hold.headers()
+        await self._exchange.open_stream([(b"x-generation-id", call.id.encode()), *left])
         await self._exchange.write(b": keep-alive\n\n")
 
     def __exit__(

@@ -1,18 +1,26 @@
 """Everything the pipeline needs, in one value. `app.py` fills it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from xrouter.core.clock import Clock
+from xrouter.core.clock import Clock, SystemClock
+from xrouter.core.gcra import MemoryCounters
 from xrouter.core.ports import ChatProvider, Journal, KeyStore, Slots, Telemetry
 from xrouter.core.pseudonym import Pseudonyms
 from xrouter.gateway.catalog import Catalog
+from xrouter.gateway.limiter import Limiter
+from xrouter.gateway.output_guess import OutputGuess
+
+
+def _alone() -> Limiter:
+    clock = SystemClock()
+    return Limiter(MemoryCounters(clock), clock)
 
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
     """`providers` maps a deployment's provider name to the object that speaks with it. Without `pseudonyms` nobody asks
-    for whom a client calls."""
+    for whom a client calls. The usual `limiter` counts for this process alone."""
 
     catalog: Catalog
     providers: Mapping[str, ChatProvider]
@@ -22,3 +30,5 @@ class Gateway:
     telemetry: Telemetry
     clock: Clock
     pseudonyms: Pseudonyms | None = None
+    limiter: Limiter = field(default_factory=_alone)
+    output_guess: OutputGuess = field(default_factory=OutputGuess)

@@ -1,13 +1,15 @@
 """READ FIRST: the journey of a call, in order.
 
-The door (a dialect) calls `admit` with the headers before it reads the body, then `converse` with the
-decoded request, and turns the events into its own bytes. Each step is one module of this package.
+The door (a dialect) calls `admit` with the headers before it reads the body, then `converse` with the decoded request,
+turns the events into its own bytes, and calls `end` when the last of them is out. Each step is one module of this
+package.
 """
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 
 from xrouter.core.call import Call, Caller, Piece, Scope
-from xrouter.gateway import authenticate, deadline, dispatch, fan_out, permit, route
+from xrouter.core.closing import closing
+from xrouter.gateway import authenticate, deadline, dispatch, fan_out, limits, permit, route
 from xrouter.gateway.gateway import Gateway
 
 
@@ -25,6 +27,9 @@ def converse(call: Call, gateway: Gateway) -> AsyncGenerator[Piece, None]:
     The record of each attempt is written by `dispatch` whichever way this ends. No generator of its own: as long
     as no step stands between `dispatch` and the dialect, one would only cost time for every call and event.
     """
+    wait = limits.admit(call, gateway)
+    if wait is not None:
+        return _after(wait, call, gateway)
     plan = route.plan(call.request, gateway.catalog)
     plan = permit.narrow(call, plan, gateway.catalog)
     deadline.begin(call, plan)
@@ -32,3 +37,16 @@ def converse(call: Call, gateway: Gateway) -> AsyncGenerator[Piece, None]:
     if parts:
         return fan_out.send(call, parts, plan, gateway)
     return dispatch.send(call, plan, gateway)
+
+
+async def _after(wait: Callable[[], Awaitable[None]], call: Call, gateway: Gateway) -> AsyncGenerator[Piece, None]:
+    """The same once the call is admitted."""
+    await wait()
+    async with closing(events := converse(call, gateway)):
+        async for event in events:
+            yield event
+
+
+def end(call: Call, gateway: Gateway) -> None:
+    """The call is over, whichever way it ended, and even if it never came to `converse`. Awaits nothing."""
+    limits.release(call, gateway)

@@ -202,6 +202,13 @@ class Metrics:
         self._flush_rejected = _counter("xrouter_flush_rejected", "Rows that the database refused.", registry)
         self._flush_interrupted = _counter("xrouter_flush_interrupted", "Attempts whose process died.", registry)
         self._log_dropped = _counter("xrouter_log_lines_dropped", "Log lines not written.", registry)
+        self._limits = Gauge(
+            "xrouter_limits",
+            "Processes by where they count limits: with all nodes in Redis, or on their host.",
+            ["counted"],
+            registry=registry,
+            multiprocess_mode="livesum",
+        )
         self._workers = _gauge("xrouter_workers", "Processes that serve.", registry)
         self._worker_ends = Counter("xrouter_worker_ends", "Workers ended, by why.", ["reason"], registry=registry)
 
@@ -278,6 +285,11 @@ class Metrics:
     def log_lines_dropped(self, count: int) -> None:
         """So many more log lines were not written. May be called from any thread."""
         self._log_dropped.inc(count)
+
+    def limits_stand(self, *, shared: bool) -> None:
+        """Whether this process counts limits together with all nodes."""
+        self._limits.labels("redis").set(shared)
+        self._limits.labels("host").set(not shared)
 
     def workers_serving(self, count: int) -> None:
         """How many workers the supervisor knows to serve; 1 where a process serves alone."""

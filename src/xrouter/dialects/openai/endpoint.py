@@ -157,6 +157,8 @@ class Endpoint:
         ]
         if served.dropped:
             headers.append((b"x-xrouter-dropped-params", ",".join(served.dropped).encode()))
+        if call.hold is not None:
+            headers += call.hold.headers()
         return headers
 
 

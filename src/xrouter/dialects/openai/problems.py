@@ -1,10 +1,14 @@
 """The error tree as OpenAI's error body: `{"error": {message, type, param, code}}`, all four always there."""
 
+from math import ceil
 from typing import Any
 
 import msgspec
 
-from xrouter.core.errors import GatewayError, MethodNotAllowed, UpstreamError
+from xrouter.core.errors import GatewayError, MethodNotAllowed, RateLimited, UpstreamError
+
+_WORTH_WAITING_S = 60
+"""Official clients believe a `Retry-After` up to here; for a longer one they would repeat within seconds."""
 
 
 def body(error: GatewayError, request_id: str) -> bytes:
@@ -30,7 +34,8 @@ def headers(error: GatewayError) -> list[tuple[bytes, bytes]]:
     """`Allow` for a 405, and retry advice.
 
     Official clients repeat 408, 409, 429 and 5xx by themselves unless `x-should-retry` says no; we say no when the
-    vendors were already tried, so that retries do not multiply. A 503 always says when: a second from now where
+    vendors were already tried, so that retries do not multiply, and when a limit of the caller lets nothing pass for
+    longer than a minute. A 503 always says when: a second from now where
     nobody knows better.
     """
     found: list[tuple[bytes, bytes]] = []
@@ -38,9 +43,13 @@ def headers(error: GatewayError) -> list[tuple[bytes, bytes]]:
         found.append((b"allow", ", ".join(error.allow).encode()))
     wait_s = 1.0 if error.retry_after_s is None and error.http_status == 503 else error.retry_after_s
     if wait_s is not None:
-        found.append((b"retry-after", str(max(1, round(wait_s))).encode()))
+        found.append((b"retry-after", str(max(1, ceil(wait_s))).encode()))
     if isinstance(error, UpstreamError):
         found.append((b"x-should-retry", b"false"))
+    elif isinstance(error, RateLimited):
+        found += error.headers
+        if wait_s is not None and wait_s > _WORTH_WAITING_S:
+            found.append((b"x-should-retry", b"false"))
     elif error.http_status == 503:
         found.append((b"x-should-retry", b"true"))
     return found

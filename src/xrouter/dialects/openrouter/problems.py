@@ -24,6 +24,7 @@ _TYPE_BY_STATUS = {
     404: "not_found",
     408: "timeout",
     413: "payload_too_large",
+    429: "rate_limit_exceeded",
     502: "provider_unavailable",
     503: "provider_overloaded",
     504: "timeout",

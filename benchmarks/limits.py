@@ -1,0 +1,97 @@
+"""What limits cost a call: admitting and settling it, and the headers of its answer, without anything else.
+
+`python benchmarks/limits.py`: microseconds (the best of 20 turns) and function calls, for a process that is alone on
+its host and for one beside which another one runs.
+"""
+
+import cProfile
+import pstats
+import tempfile
+import timeit
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+from msgspec import Raw
+
+from xrouter.core.call import Call, Caller, Scope
+from xrouter.core.chat import ChatRequest
+from xrouter.core.clock import SystemClock
+from xrouter.core.limits import DAY_S, MINUTE_S, Level, Limit, Unit
+from xrouter.gateway import limits
+from xrouter.gateway.catalog import Catalog
+from xrouter.gateway.gateway import Gateway
+from xrouter.gateway.limiter import Limiter
+from xrouter.gateway.output_guess import OutputGuess
+from xrouter.stores.host_counters import HostCounters
+
+MANY = 10**9
+TURN = 1_000
+
+
+def limit(unit: Unit, amount: int, window_s: int, level: Level = Level.KEY) -> Limit:
+    return Limit(level, "s", "key 's'", unit, amount, window_s)
+
+
+CASES: dict[str, tuple[Limit, ...]] = {
+    "no limits": (),
+    "3 on requests": (
+        limit(Unit.REQUESTS, MANY, MINUTE_S),
+        limit(Unit.REQUESTS, MANY, DAY_S),
+        limit(Unit.REQUESTS, MANY, MINUTE_S, Level.TEAM),
+    ),
+    "requests, tokens, concurrent": (
+        limit(Unit.REQUESTS, MANY, MINUTE_S),
+        limit(Unit.TOKENS, MANY, MINUTE_S),
+        limit(Unit.CONCURRENT, 10**6, 0),
+    ),
+    "5 concurrent, 2 on requests": (
+        limit(Unit.CONCURRENT, 5, 0),
+        limit(Unit.REQUESTS, MANY, MINUTE_S),
+        limit(Unit.REQUESTS, MANY, DAY_S),
+    ),
+}
+
+
+def measure(name: str, held: tuple[Limit, ...], limiter: Limiter) -> str:
+    parts = SimpleNamespace(limiter=limiter, catalog=Catalog({}), output_guess=OutputGuess())
+    gateway = cast(Gateway, parts)  # of a gateway the step reads these three
+    request = ChatRequest("m", False, {"messages": Raw(b'[{"role":"user","content":"hi"}]'), "max_tokens": Raw(b"50")})
+    call = Call(request, Caller(name, "bench", frozenset({Scope.MODELS}), limits=held), "r", 0.0, 0.0)
+
+    def once() -> None:
+        limits.admit(call, gateway)
+        limits.release(call, gateway)
+
+    for _ in range(4):  # until slices have the size of what is used
+        timeit.timeit(once, number=TURN)
+        limiter.tick()
+    took_us = min(timeit.repeat(once, number=TURN, repeat=20)) / TURN * 1e6
+    profile = cProfile.Profile()
+    profile.runcall(lambda: [once() for _ in range(100)])
+    calls = pstats.Stats(profile).total_calls / 100  # type: ignore[attr-defined]
+    limits.admit(call, gateway)
+    hold: Any = call.hold
+    headers_us = min(timeit.repeat(hold.headers, number=TURN, repeat=5)) / TURN * 1e6 if hold is not None else 0.0
+    limits.release(call, gateway)
+    limiter.close()
+    return f"{name:<30}{took_us:>10.2f}{calls:>8.0f}{headers_us:>12.2f}"
+
+
+def main() -> None:
+    clock = SystemClock()
+    print(f"{'':<30}{'us a call':>10}{'calls':>8}{'headers us':>12}")
+    for beside in (False, True):
+        print("beside another process" if beside else "alone")
+        with tempfile.TemporaryDirectory() as directory:
+            counters = HostCounters(Path(directory), clock)
+            other = HostCounters(Path(directory), clock) if beside else None
+            for name, held in CASES.items():
+                print(measure(name, held, Limiter(counters, clock)))
+            counters.close()
+            if other is not None:
+                other.close()
+
+
+if __name__ == "__main__":
+    main()
