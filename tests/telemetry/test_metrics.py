@@ -158,6 +158,22 @@ def shared_metrics() -> Metrics:
     return Metrics(models=[MODEL])
 
 
+def test_a_worker_that_is_just_making_its_file_is_waited_for(tmp_path):
+    shared = SharedDir(tmp_path)
+    process = Counting(shared.path)
+    unborn = shared.path / "counter_later.db"
+    unborn.touch()
+    timer = threading.Timer(0.03, unborn.unlink)
+    timer.start()
+    try:
+        process.tell("calls 3")
+        assert value(process.tell("render"), "xrouter_request_duration_seconds_count", model="m") == 3
+    finally:
+        timer.join()
+        process.kill()
+        shared.remove()
+
+
 async def test_scrapes_at_the_same_time_are_rendered_once():
     rendered = []
 

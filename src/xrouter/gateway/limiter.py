@@ -8,13 +8,13 @@ What is not used soon goes back (`tick`), and at once when somebody else asks fo
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import Final, Protocol
 from weakref import WeakValueDictionary
 
 from xrouter.core.call import Caller
 from xrouter.core.clock import Clock
 from xrouter.core.gcra import PART, RUNNING_WAIT_S, suffices
+from xrouter.core.globs import matches
 from xrouter.core.limits import Draw, Grant, Hold, Limit, Unit, no_units
 from xrouter.core.ports import Counters, SharedCounters
 from xrouter.gateway import limit_words
@@ -524,7 +524,7 @@ def _headers(names: limit_words.Names, hands: Sequence[Hand], now: float) -> tup
 
 
 def _counts(glob: str | None, names: Sequence[str]) -> bool:
-    return glob is None or any(fnmatchcase(name, glob) for name in names)
+    return glob is None or any(matches(glob, name) for name in names)
 
 
 def _nothing() -> None:
