@@ -372,6 +372,24 @@ async def test_the_codes_of_mws(
     assert caught.value.code == code
 
 
+@pytest.mark.parametrize("flat", [False, True])
+async def test_what_the_caller_did_wrong_at_mws_is_the_callers_error(stand: Stand, flat: bool) -> None:
+    await stand.set(flat_errors=flat)
+    picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
+    for wrong in ({"messages": [{"role": "user", "content": [picture]}]}, {"max_tokens": -1}):
+        back = attempt("t-pro-it-2.1")
+        with pytest.raises(ProviderRefused) as caught:
+            await collect(stand.account("mts"), chat_request(**wrong), back)
+        assert (caught.value.http_status, back.upstream_status) == (400, 400)
+
+
+async def test_a_system_message_later_on_is_moved_to_the_front(stand: Stand) -> None:
+    messages = [*say("echo: hi"), {"role": "system", "content": "be brief"}]
+    for kind in ("mts", "vllm", "tbank"):
+        answer = await whole(stand.account(kind), "t-pro-it-2.1", chat_request(stream=False, messages=messages))
+        assert answer.choices[0].message.content == "hi", kind
+
+
 async def test_the_project_of_mws(stand: Stand) -> None:
     with pytest.raises(ProviderUnavailable):
         await collect(stand.account("mts", "/mts/projects/other/openai/v1"), chat_request(), attempt("t-lite-it-2.1"))
