@@ -131,6 +131,7 @@ CASES: dict[str, Case] = {
     ),
     "`response_format` json_object": Case({"response_format": {"type": "json_object"}}),
     "`reasoning_effort`": Case({"reasoning_effort": "high"}),
+    "`reasoning_effort` minimal": Case({"reasoning_effort": "minimal"}),
     "`reasoning_effort` none": Case({"reasoning_effort": "none"}),
     "`frequency_penalty`": Case({"frequency_penalty": 0.5}),
     "`presence_penalty`": Case({"presence_penalty": 0.5}),

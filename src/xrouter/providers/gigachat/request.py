@@ -49,7 +49,7 @@ _NEUTRAL: Mapping[str, tuple[Any, ...]] = {
 # Contract v1 never calls in parallel; v2 may, and cannot be told not to.
 _PARALLEL: Mapping[Contract, tuple[bool, ...]] = {"v1": (True, False), "v2": (True,)}
 _EFFORTS: Mapping[Contract, Mapping[str, str]] = {
-    "v1": {"low": "low", "medium": "medium", "high": "high", "xhigh": "high", "max": "high"},
+    "v1": {"minimal": "low", "low": "low", "medium": "medium", "high": "high", "xhigh": "high", "max": "high"},
     "v2": {
         "none": "off", "minimal": "low", "low": "low", "medium": "medium", "high": "high", "xhigh": "high",
         "max": "high",
