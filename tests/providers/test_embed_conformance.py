@@ -96,6 +96,19 @@ async def test_what_goes_out(kind: str) -> None:
         await provider.embed(request(input_type="query"), strict)
 
 
+@pytest.mark.parametrize("kind", CAPABLE)
+async def test_vectors_of_another_length_than_asked_are_refused_and_paid_for(kind: str) -> None:
+    whole = b'{"data":[{"index":0,"embedding":[1.0,2.0]}],"usage":{"prompt_tokens":3,"total_tokens":3}}'
+    attempt = attempt_for(chat_request())
+    with pytest.raises(Invalid, match="2 numbers") as caught:
+        await embed(kind, Reply(headers=JSON, chunks=[whole]), request(("one",), dimensions=1), attempt)
+    assert (caught.value.code, caught.value.param) == ("unsupported_parameter", "dimensions")
+    assert attempt.usage is not None
+    assert attempt.usage.input_tokens == 3
+    same = await embed(kind, Reply(headers=JSON, chunks=[whole]), request(("one",), dimensions=2))
+    assert same.vectors == ((1.0, 2.0),)
+
+
 NUMBERS = st.floats(width=32, allow_nan=False, allow_infinity=False)
 
 

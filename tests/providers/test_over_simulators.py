@@ -316,6 +316,15 @@ async def test_vectors(stand: Stand, kind: str, model: str) -> None:
         await account.embed(EmbeddingsRequest("m", ("a",), {}), attempt("t-pro-it-2.1"))
 
 
+async def test_vectors_cannot_be_made_shorter_by_a_model_that_was_not_trained_for_it(stand: Stand) -> None:
+    for kind, error in (("vllm", ProviderRefused), ("mts", Invalid)):
+        with pytest.raises(error) as caught:
+            await stand.account(kind).embed(EmbeddingsRequest("m", ("one",), {}, 100), attempt("bge-m3"))
+        assert caught.value.http_status == 400  # type: ignore[attr-defined]  # of either class
+    own = await stand.account("mts").embed(EmbeddingsRequest("m", ("one",), {}, 1024), attempt("bge-m3"))
+    assert len(own.vectors[0]) == 1024
+
+
 @pytest.mark.parametrize("kind", ["vllm", "mts"])
 async def test_ranking(stand: Stand, kind: str) -> None:
     documents = ("про погоду", "the deepest lake on Earth is Baikal", "a lake")

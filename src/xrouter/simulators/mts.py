@@ -94,6 +94,9 @@ class Mts(Vllm):
             raise Refusal(400, f"More than {model.max_model_len} tokens", code="MAX_TOKENS_EXCEEDED")
         return chat
 
+    def _check_dimensions(self, data: dict[str, Any]) -> None:
+        """What becomes of `dimensions` is not documented: here nothing, which is the worst that can be."""
+
     async def _rerank(self, request: web.Request, wire: Wire) -> None:
         """POST /cohere/v2/rerank: Cohere's form."""
         found = await self._ranked(request, wire)

@@ -25,7 +25,7 @@ from xrouter.settings import ConfigError, ProviderSettings
 from xrouter.transport import Transport
 
 from .answer import read_answer
-from .embeddings import embeddings_request, read_embeddings
+from .embeddings import check_length, embeddings_request, read_embeddings
 from .errors import ErrorCodes
 from .gather import gather
 from .images import images_request, read_images
@@ -129,7 +129,10 @@ class OpenAICompatible:
         body, dropped = embeddings_request(request, attempt.deployment.upstream_model, self._row)
         attempt.drop(dropped)
         count = len(request.inputs)
-        return await self._ask("embeddings", body, lambda said: read_embeddings(said, count), attempt)
+        found = await self._ask("embeddings", body, lambda said: read_embeddings(said, count), attempt)
+        attempt.usage = found.usage  # the server has worked, even if for nothing
+        check_length(found, request, self._exchange.provider)
+        return found
 
     async def draw(self, request: ImagesRequest, attempt: Attempt) -> Images:
         """See `core.ports.ImagesProvider`."""
