@@ -1,9 +1,9 @@
 """Drives an adapter with one request parameter after another, and looks at what leaves for the vendor.
 
 Each request is read by the dialect first, as a client's would be. An outcome is a word: `=` the parameter left as it
-came; `→ x, y` it became these fields or headers; `dropped` it did not leave, and the client is told; `refused` the
-request is a 400; `gateway` the vendor is asked for nothing else, since the gateway does it itself, or there is nothing
-to do.
+came; `→ x, y` it became these fields or headers; `clamped` it left as the nearest value that the vendor takes, and the
+client is told; `dropped` it did not leave, and the client is told; `refused` the request is a 400; `gateway` the vendor
+is asked for nothing else, since the gateway does it itself, or there is nothing to do.
 """
 
 import asyncio
@@ -26,6 +26,7 @@ from tests.providers.scripted import (
     wire_of,
 )
 
+from xrouter.core.call import Attempt
 from xrouter.core.chat import ChatRequest
 from xrouter.core.errors import Invalid, UpstreamError
 from xrouter.dialects.openai import chat_request
@@ -137,6 +138,7 @@ CASES: dict[str, Case] = {
     "`presence_penalty`": Case({"presence_penalty": 0.5}),
     "`logit_bias`": Case({"logit_bias": {"5": 1}}),
     "`logprobs`, `top_logprobs`": Case({"logprobs": True, "top_logprobs": 2}),
+    "`top_logprobs` 20": Case({"top_logprobs": 20}, {"messages": HI, "logprobs": True}),
     "`seed`": Case({"seed": 1}),
     "`user`": Case({"user": "someone"}),
     "`safety_identifier`": Case({"safety_identifier": "someone"}),
@@ -172,11 +174,13 @@ def outcomes(account: Account) -> dict[str, str]:
 async def _outcome(account: Account, case: Case) -> str:
     plain, _ = await _left(account, Case({}, case.beside, case.stream and not case.sent and case.include_usage))
     try:
-        left, dropped = await _left(account, case)
+        left, attempt = await _left(account, case)
     except Invalid:
         return "refused"
-    if set(case.sent) & set(dropped):
+    if set(case.sent) & set(attempt.dropped):
         return "dropped"
+    if set(case.sent) & set(attempt.clamped or ()):
+        return "clamped"
     if case.sent and all(left.get(name) == value for name, value in case.sent.items()):
         return "="
     changed = sorted(name for name in {*left, *plain} if left.get(name) != plain.get(name))
@@ -185,8 +189,8 @@ async def _outcome(account: Account, case: Case) -> str:
     return "=" if changed == ["stream"] or changed == ["stream", "stream_options"] else f"→ {', '.join(changed)}"
 
 
-async def _left(account: Account, case: Case) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """What leaves for the vendor, the body's fields and the headers together, and what was dropped."""
+async def _left(account: Account, case: Case) -> tuple[dict[str, Any], Attempt]:
+    """What leaves for the vendor, the body's fields and the headers together, and the attempt that it was."""
     said = {"model": "acme/m", "stream": case.stream, **case.beside, **case.sent}
     if case.include_usage:
         said["stream_options"] = {"include_usage": True}
@@ -217,7 +221,7 @@ async def _left(account: Account, case: Case) -> tuple[dict[str, Any], tuple[str
     body = chat.json()
     for outer in account.inside:
         body |= {f"{outer}.{name}": value for name, value in body.pop(outer, {}).items()}
-    return body | {name: text for name, text in headers.items() if name not in ours}, attempt.dropped
+    return body | {name: text for name, text in headers.items() if name not in ours}, attempt
 
 
 def _answers(kind: str, path: str, *, stream: bool) -> Any:

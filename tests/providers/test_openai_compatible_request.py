@@ -100,9 +100,9 @@ def test_system_messages_come_first(messages: list[Any], expected: list[Any]) ->
     assert sent("tbank", messages=messages)[0]["messages"] == expected
 
 
-def test_vllm_keeps_the_places_but_not_the_role_developer() -> None:
+def test_ollama_keeps_the_places_but_not_the_role_developer() -> None:
     given_ = [message("user", "a"), message("developer", "b")]
-    assert sent("vllm", messages=given_)[0]["messages"] == [message("user", "a"), message("system", "b")]
+    assert sent("ollama", messages=given_)[0]["messages"] == [message("user", "a"), message("system", "b")]
     assert sent("openai", messages=given_)[0]["messages"] == given_
 
 

@@ -37,3 +37,4 @@ def test_an_outcome_more_would_be_noticed() -> None:
     """The driver itself: it tells apart what it is there to tell apart."""
     found = parameters.outcomes(ACCOUNTS["gigachat"])
     assert {found[name].split(" ")[0] for name in found} == {"=", "→", "dropped", "refused", "gateway"}
+    assert parameters.outcomes(ACCOUNTS["yandexgpt"])["`temperature` 2"] == "clamped"

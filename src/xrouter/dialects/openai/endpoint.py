@@ -145,6 +145,9 @@ class Endpoint:
         ]
         if served.dropped:
             headers.append((b"x-xrouter-dropped-params", ",".join(served.dropped).encode()))
+        if served.clamped:
+            told = ",".join(f"{name}={value:g}" for name, value in served.clamped.items())
+            headers.append((b"x-xrouter-clamped", told.encode()))
         return headers
 
 

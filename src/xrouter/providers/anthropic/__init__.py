@@ -74,6 +74,7 @@ class Anthropic:
         """See `core.ports.ChatProvider`."""
         upstream = vendor_request(request, attempt.deployment.upstream_model, self._options)
         attempt.drop(upstream.dropped)
+        attempt.clamp(upstream.clamped)
         headers = self._stream_headers if request.stream else self._whole_headers
         url = f"{self._base_url}/messages"
         async with self._exchange.post(url, headers=headers, body=upstream.body, attempt=attempt) as reply:

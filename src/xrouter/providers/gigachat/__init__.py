@@ -180,6 +180,7 @@ class GigaChat:
         contract = self._contract(model)
         upstream, ways = vendor_request(request, model, contract), Ways()
         attempt.drop(upstream.dropped)
+        attempt.clamp(upstream.clamped)
         lent: Lent | None = None
         try:
             if upstream.uploads:

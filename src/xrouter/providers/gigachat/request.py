@@ -81,7 +81,7 @@ class Ways:
 class VendorRequest(NamedTuple):
     """What goes out. `names` leads from the vendor's function names back to the client's; `stops` are the texts at
     which the gateway ends the answer, for the vendor cannot; `uploads` are the files that must be at the vendor
-    first. The last five fields are for the answer, and for other `Ways` of saying the same."""
+    first. The last fields but `clamped` are for the answer, and for other `Ways` of saying the same."""
 
     body: bytes
     headers: dict[str, str]
@@ -94,6 +94,7 @@ class VendorRequest(NamedTuple):
     schemas: Mapping[str, dict[str, Any]] = MappingProxyType({})
     has_states: bool = False
     has_schema: bool = False
+    clamped: Mapping[str, float] = MappingProxyType({})
 
 
 class _Format(NamedTuple):
@@ -148,6 +149,7 @@ def vendor_request(request: ChatRequest, model: str, contract: Contract = "v1", 
         schemas=_changed(offered, functions, form),
         has_states=ways.states and any(turn.state for turn in turns),
         has_schema=form.sent is not None and not offered and not hosted,
+        clamped=_clamped(request) if contract == "v2" else {},
     )
 
 
@@ -180,7 +182,7 @@ def _v2_body(request: ChatRequest, asked: _Asked, ways: Ways) -> dict[str, Any]:
     options = _sampling(request)
     options |= {name: extras[name] for name in ("repetition_penalty", "update_interval") if name in extras}
     if request.field("logprobs"):
-        options["top_logprobs"] = min(max(request.field("top_logprobs") or 1, 1), _MOST_LOGPROBS)
+        options["top_logprobs"] = min(request.field("top_logprobs") or 1, _MOST_LOGPROBS)
     effort = _EFFORTS["v2"].get(request.field("reasoning_effort") or "")
     if effort:
         options["reasoning"] = {"effort": effort}
@@ -200,6 +202,11 @@ def _v2_body(request: ChatRequest, asked: _Asked, ways: Ways) -> dict[str, Any]:
     if request.stream:
         body["stream"] = True
     return body
+
+
+def _clamped(request: ChatRequest) -> dict[str, float]:
+    wanted = request.field("top_logprobs") if request.field("logprobs") else None
+    return {"top_logprobs": _MOST_LOGPROBS} if wanted is not None and wanted > _MOST_LOGPROBS else {}
 
 
 def _tool_config(asked: _Asked) -> dict[str, Any]:

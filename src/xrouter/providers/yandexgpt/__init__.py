@@ -131,6 +131,7 @@ class YandexGPT:
         native = self._options.surface == "native"
         outgoing = self._outgoing(request, name, attempt)
         attempt.drop(outgoing.dropped)
+        attempt.clamp(outgoing.clamped)
         exchange = self._native if native else self._openai
         url = f"{self._native_url}/completion" if native else self._chat_url
         accept = "text/event-stream" if request.stream and not native else "application/json"

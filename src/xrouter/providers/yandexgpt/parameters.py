@@ -88,10 +88,10 @@ def _known(function: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def temperature(request: ChatRequest) -> float | None:
-    """The vendor's range ends at 1, OpenAI's at 2."""
+def temperature(request: ChatRequest) -> tuple[float | None, dict[str, float]]:
+    """What leaves, and what of it was clamped: the vendor's range ends at 1, OpenAI's at 2."""
     found: float | None = request.field("temperature")
-    return None if found is None else max(0.0, min(1.0, found))
+    return (1.0, {"temperature": 1.0}) if found is not None and found > 1 else (found, {})
 
 
 def stops(request: ChatRequest) -> tuple[str, ...]:
