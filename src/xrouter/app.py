@@ -7,7 +7,7 @@ ends here.
 import asyncio
 import signal
 from collections.abc import AsyncIterator, Mapping, MutableMapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -333,9 +333,10 @@ def _connect(
 
 
 def _build_catalog(settings: Settings, config: Config, deployments: list[Deployment]) -> Catalog:
+    created = _since(settings)
     try:
         return catalog.build(
-            deployments,
+            [replace(one, created=created) for one in deployments],
             config.aliases,
             settings.default_model or config.default_model,
             default_models=config.default_models,
@@ -344,6 +345,15 @@ def _build_catalog(settings: Settings, config: Config, deployments: list[Deploym
         )
     except ValueError as error:
         raise ConfigError(str(error)) from error
+
+
+def _since(settings: Settings) -> int:
+    """Unix seconds: since when the models are what they are, as far as this gateway can tell. That is the last change
+    of the operator's file, and without one the start."""
+    if settings.config is not None:
+        with suppress(OSError):
+            return int(settings.config.stat().st_mtime)
+    return int(SystemClock().now())
 
 
 def _limits(settings: Settings) -> Limits:

@@ -339,6 +339,12 @@ class ModelSettings(_Strict):
         description="One price, a list of prices with their dates, or `unpriced`. Unset: the built-in one, "
         "and unpriced where there is none.",
     )
+    context_tokens: int | None = Field(
+        None, ge=1, description="How much it reads and writes together, for clients that ask. Unset: what is known."
+    )
+    inputs: frozenset[Literal["text", "image", "file", "audio", "video"]] | None = Field(
+        None, description="What a message may hold, for clients that ask. Unset: what is known, else text."
+    )
     timeouts: TimeoutSettings | None = None
     options: dict[str, Any] = Field(
         default_factory=dict, repr=False, description="What this kind lets one model have for itself."

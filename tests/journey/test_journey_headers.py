@@ -63,6 +63,19 @@ async def test_a_value_that_is_cut_is_told_and_a_strict_call_refuses_it(everybod
             assert answer.status == 200
 
 
+async def test_a_strict_refusal_tells_a_parameter_from_a_value_of_it(everybody: Gateway) -> None:
+    tools = [{"type": "function", "function": {"name": name, "parameters": {"type": "object"}}} for name in "fg"]
+    for more, words in (
+        ({"tools": tools, "tool_choice": "required"}, "knows the parameter 'tool_choice', but has no word"),
+        ({"seed": 1}, "does not know the parameter 'seed'"),
+    ):
+        body = chat_body(GIGACHAT, provider={"require_parameters": True}, **more)
+        async with session(everybody) as client, client.post(CHAT, json=body) as answer:
+            error = (await answer.json())["error"]
+        assert (answer.status, error["code"]) == (400, "unsupported_parameter")
+        assert words in error["message"]
+
+
 async def test_failed_attempts_are_counted(sdk: Sdk) -> None:
     raw = await sdk.raw(GIGACHAT, "hi", extra_body={"models": [f"{GIGACHAT}+status-402", TBANK], "n": 1})
     assert raw.headers["x-xrouter-attempts"] == "1"

@@ -28,6 +28,7 @@ from tests.providers.scripted import (
 
 from xrouter.core.call import Attempt
 from xrouter.core.chat import ChatRequest
+from xrouter.core.deployment import Deployment
 from xrouter.core.errors import Invalid, UpstreamError
 from xrouter.dialects.openai import chat_request
 from xrouter.gateway import fan_out
@@ -198,15 +199,7 @@ async def _left(account: Account, case: Case) -> tuple[dict[str, Any], Attempt]:
     kind, wire = account.kind, wire_of(account.kind)
     options = {**wire.options, **account.options}
     path = account.path or wire.path
-    settings = {
-        "kind": kind,
-        "base_url": f"https://upstream.test{wire.base_path}",
-        "api_key": OUR_KEY,
-        "models": ["m"],
-        "options": options,
-    }
-    (deployment,) = load(kind).deployments("acme", ProviderSettings.model_validate(settings))
-    split, _ = fan_out.split(request, (Candidate("acme/m", deployment),))
+    split, _ = fan_out.split(request, (Candidate("acme/m", deployment(account)),))
     if split:
         part = split[0].request
         assert isinstance(part, ChatRequest)
@@ -222,6 +215,20 @@ async def _left(account: Account, case: Case) -> tuple[dict[str, Any], Attempt]:
     for outer in account.inside:
         body |= {f"{outer}.{name}": value for name, value in body.pop(outer, {}).items()}
     return body | {name: text for name, text in headers.items() if name not in ours}, attempt
+
+
+def deployment(account: Account) -> Deployment:
+    """The one deployment of the account."""
+    wire = wire_of(account.kind)
+    settings = {
+        "kind": account.kind,
+        "base_url": f"https://upstream.test{wire.base_path}",
+        "api_key": OUR_KEY,
+        "models": ["m"],
+        "options": {**wire.options, **account.options},
+    }
+    (found,) = load(account.kind).deployments("acme", ProviderSettings.model_validate(settings))
+    return found
 
 
 def _answers(kind: str, path: str, *, stream: bool) -> Any:

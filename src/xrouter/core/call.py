@@ -178,7 +178,11 @@ class Attempt:
         sent. Raises `Invalid` where the client asked to be strict."""
         if names and self.call.strict:
             raise Invalid(
-                f"{self.deployment.id} does not know the parameter '{names[0]}'. Leave it out, or do not be strict.",
+                f"{self.deployment.id} knows the parameter '{names[0]}', but has no word for what it asks for here. "
+                "Send another value, leave it out, or do not be strict."
+                if names[0] in self.deployment.parameters
+                else f"{self.deployment.id} does not know the parameter '{names[0]}'. "
+                "Leave it out, or do not be strict.",
                 code="unsupported_parameter",
                 param=names[0],
             )

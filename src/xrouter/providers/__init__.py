@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from xrouter.configuration.known_models import known
 from xrouter.configuration.prices import catalogue
 from xrouter.core.clock import Clock
 from xrouter.core.deployment import Deployment, Timeouts
@@ -214,16 +215,20 @@ def list_deployments(
     listed_as: Callable[[str], str] = lambda model: model,
     one_choice: bool = False,
     one_input: bool = False,
+    parameters: Callable[[ModelSettings], frozenset[str]] = lambda _model: frozenset(),
+    sees: Callable[[str], bool] = lambda _model: False,
 ) -> tuple[Deployment, ...]:
     """The deployments of one account. `max_concurrency` is the kind's own default; prices are those of the catalogue
     (`configuration/prices.toml`), where a model stands under `listed_as(its name)`. What the operator wrote wins over
     both. `options` and `model_options` are the structs that the kind reads its own settings with. `serves` says what
-    a model can do by its name; `one_choice` and `one_input` as in `Deployment`."""
+    a model can do by its name, `sees` whether it takes pictures; `one_choice`, `one_input` and `parameters` as in
+    `Deployment`."""
     read_options(name, settings, options)
     for model in settings.models:
         read_model_options(name, model, model_options)
     limit = max_concurrency if settings.max_concurrency is None else settings.max_concurrency
     built_in = catalogue(kind)
+    facts = {model.name: known(kind, listed_as(model.name)) for model in settings.models}
     return tuple(
         Deployment(
             id=f"{name}/{model.name}",
@@ -242,6 +247,11 @@ def list_deployments(
             serves=model.serves or serves(model.name),
             one_choice=one_choice,
             one_input=one_input,
+            parameters=parameters(model) if Operation.CHAT in (model.serves or serves(model.name)) else frozenset(),
+            inputs=model.inputs
+            or facts[model.name].inputs
+            or frozenset({"text", "image"} if sees(model.name) else {"text"}),
+            context_tokens=model.context_tokens or facts[model.name].context_tokens,
         )
         for number, model in enumerate(settings.models)
     )

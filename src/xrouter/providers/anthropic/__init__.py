@@ -24,7 +24,7 @@ from xrouter.transport import Transport
 from .answer import Reading, read_answer
 from .failures import error_of
 from .options import Options
-from .request import vendor_request
+from .request import parameters, vendor_request
 from .stream import StreamReader
 
 _KIND: Final = "anthropic"
@@ -40,7 +40,17 @@ def deployments(name: str, settings: ProviderSettings) -> tuple[Deployment, ...]
     for model in settings.models:
         if model.serves and model.serves != {Operation.CHAT}:
             raise ConfigError(f"providers.{name}.models.{model.name}.serves: {_KIND} serves chat alone")
-    return list_deployments(name, settings, kind=_KIND, max_concurrency=0, options=Options, one_choice=True)
+    followed = parameters(read_options(name, settings, Options))
+    return list_deployments(
+        name,
+        settings,
+        kind=_KIND,
+        max_concurrency=0,
+        options=Options,
+        one_choice=True,
+        parameters=lambda _model: followed,
+        sees=lambda _model: True,
+    )
 
 
 def connect(name: str, settings: ProviderSettings, http: Transport, clock: Clock) -> ChatProvider:

@@ -25,6 +25,7 @@ _READ: Final = frozenset(
         "thinking", "tool_choice", "tools", "top_k", "top_p", "user",
     }
 )  # fmt: skip
+_NO_PARAMETERS: Final = frozenset({"messages", "modalities", "model", "models", "stream", "stream_options"})
 _SAMPLING: Final = ("temperature", "top_p", "top_k")
 _LEAST_BUDGET: Final = 1024  # tokens; the vendor refuses less
 # Our measure of "how much": the vendor's older models know budgets only.
@@ -42,6 +43,11 @@ class VendorRequest(NamedTuple):
     dropped: tuple[str, ...]
     wants_object: bool
     clamped: Mapping[str, float]
+
+
+def parameters(options: Options) -> frozenset[str]:
+    """The names of the parameters that are followed, by the vendor or by us."""
+    return _READ - _NO_PARAMETERS - (frozenset() if options.is_old else frozenset(_SAMPLING))
 
 
 def vendor_request(request: ChatRequest, model: str, options: Options) -> VendorRequest:

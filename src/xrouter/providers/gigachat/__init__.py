@@ -28,7 +28,7 @@ from xrouter.core.ports import ChatProvider
 from xrouter.core.secret import Secret
 from xrouter.providers import list_deployments, read_model_options, read_options, upstream_url
 from xrouter.providers._http import Exchange, Reply
-from xrouter.settings import ConfigError, ProviderSettings
+from xrouter.settings import ConfigError, ModelSettings, ProviderSettings
 from xrouter.transport import Transport
 from xrouter.transport.client import open_transport
 
@@ -41,7 +41,7 @@ from .login import Token, TokenKeeper
 from .logins import Login, ReadyToken, basic
 from .pictures import mime_of, picture_in, picture_request
 from .reading import Reading
-from .request import Contract, VendorRequest, Ways, vendor_request
+from .request import Contract, VendorRequest, Ways, parameters, vendor_request
 from .vectors import read_vectors, vectors_request
 
 ROOTS: Final = "the Russian Trusted Root CA and Sub CA (PEM, from gosuslugi.ru/crt)"
@@ -92,7 +92,12 @@ def deployments(name: str, settings: ProviderSettings) -> tuple[Deployment, ...]
         model_options=ModelOptions,
         serves=_serves,
         one_choice=True,
+        parameters=lambda model: parameters(_contract(name, model, options)),
     )
+
+
+def _contract(name: str, model: ModelSettings, options: Options) -> Contract:
+    return read_model_options(name, model, ModelOptions).contract or options.contract
 
 
 def _serves(model: str) -> frozenset[Operation]:
@@ -109,10 +114,7 @@ def connect(name: str, settings: ProviderSettings, http: Transport, clock: Clock
     base_url = upstream_url(name, settings, _BASE_URL)
     tokens = _tokens(name, settings, options, base_url, http, clock)
     account = Account(Exchange(name, http, clock, overflow_statuses=_TOO_LONG), base_url, tokens)
-    contracts = {
-        model.name: read_model_options(name, model, ModelOptions).contract or options.contract
-        for model in settings.models
-    }
+    contracts = {model.name: _contract(name, model, options) for model in settings.models}
 
     def open_own() -> Transport:
         return open_transport(

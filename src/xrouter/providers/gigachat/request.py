@@ -36,6 +36,7 @@ _READ = frozenset(
     }
 )  # fmt: skip
 _READ_V2 = frozenset({"logprobs", "top_logprobs"})
+_NO_PARAMETERS = frozenset({"messages", "model", "models", "stream", "stream_options", "session_id", "modalities"})
 # Parameters the vendor lacks, with the values that ask for nothing: there is nothing to report then.
 _NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "frequency_penalty": (0,),
@@ -116,6 +117,12 @@ class _Asked(NamedTuple):
     forced: str | None
     silent: bool
     format: dict[str, Any] | None
+
+
+def parameters(contract: Contract) -> frozenset[str]:
+    """The names of the parameters that are followed, by the vendor or by us."""
+    more = _READ_V2 if contract == "v2" else {"parallel_tool_calls"}
+    return (_READ | more) - _NO_PARAMETERS
 
 
 def vendor_request(request: ChatRequest, model: str, contract: Contract = "v1", ways: Ways = Ways()) -> VendorRequest:

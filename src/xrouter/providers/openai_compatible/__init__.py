@@ -32,7 +32,7 @@ from .images import images_request, read_images
 from .lists import read_count, read_model_ids
 from .ranking import read_ranking, rerank_request
 from .reading import Reading, reading
-from .request import upstream_request
+from .request import parameters, upstream_request
 from .rows import Quirks, Row, rows, serves
 from .stream import StreamReader
 
@@ -70,7 +70,16 @@ class RowKind:
 
     def deployments(self, name: str, settings: ProviderSettings) -> tuple[Deployment, ...]:
         self._base_url(name, settings)
-        return list_deployments(name, settings, kind=self._kind, max_concurrency=0, options=Quirks, serves=serves)
+        followed = parameters(self._row.with_options(settings.options, read_options(name, settings, Quirks)))
+        return list_deployments(
+            name,
+            settings,
+            kind=self._kind,
+            max_concurrency=0,
+            options=Quirks,
+            serves=serves,
+            parameters=lambda _model: followed,
+        )
 
     def connect(self, name: str, settings: ProviderSettings, http: Transport, clock: Clock) -> ChatProvider:
         if self._row.needs_key and not settings.api_key:

@@ -17,7 +17,7 @@ from xrouter.core.errors import Invalid
 from . import parameters
 from .names import ModelName
 
-_TAKEN: Final = ("top_p", "top_k")
+TAKEN: Final = ("top_p", "top_k")
 _EFFORTS: Final = {
     "minimal": "low", "low": "low", "medium": "medium", "high": "high", "xhigh": "high", "max": "high",
 }  # fmt: skip
@@ -42,7 +42,7 @@ def openai_request(request: ChatRequest, name: ModelName, uri: str, *, sees: boo
     parameters.refuse(request)
     stops = parameters.stops(request)
     body: dict[str, Any] = {"model": uri, "stream": request.stream, "messages": _messages(request, name, sees=sees)}
-    for field in _TAKEN:
+    for field in TAKEN:
         if request.field(field) is not None:
             body[field] = request.fields[field]
     temperature, clamped = parameters.temperature(request)
@@ -57,7 +57,7 @@ def openai_request(request: ChatRequest, name: ModelName, uri: str, *, sees: boo
     if stops and not name.is_own:
         body["stop"] = stops  # vLLM ends there by itself; we look all the same
     softened = _tools(request, body)
-    dropped = parameters.dropped(request, _TAKEN) + softened
+    dropped = parameters.dropped(request, TAKEN) + softened
     return Outgoing(_encode(body), dropped, stops, parameters.one_call(request), clamped)
 
 

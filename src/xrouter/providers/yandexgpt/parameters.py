@@ -28,6 +28,14 @@ _NEUTRAL: Final[Mapping[str, tuple[Any, ...]]] = {
 }
 
 
+_NO_PARAMETERS: Final = frozenset({"messages", "model", "models", "stream", "stream_options", "prompt", "modalities"})
+
+
+def followed(taken: Iterable[str] = ()) -> frozenset[str]:
+    """The names of the parameters that are followed, by the vendor or by us; `taken` are those of a surface alone."""
+    return _READ.union(taken) - _NO_PARAMETERS
+
+
 class Tools(NamedTuple):
     """The functions on offer as `{"name", "description", "parameters", "strict"}`, of those what the client gave.
 
