@@ -47,7 +47,7 @@ def test_what_gigachat_2_max_reads_is_known_and_the_file_goes_before_it() -> Non
         {"name": "GigaChat-2", "context_tokens": 8192, "inputs": ["text", "image"]},
         "Embeddings",
     ]
-    settings = ProviderSettings.model_validate({"kind": "gigachat", "api_key": "a2V5", "models": models})
+    settings = ProviderSettings.model_validate({"kind": "gigachat", "api_key": "aTpz", "models": models})
     largest, own, embeddings = load("gigachat").deployments("a", settings)
     assert (largest.context_tokens, largest.inputs) == (128_000, {"text", "image", "file", "audio"})
     assert (own.context_tokens, own.inputs) == (8192, {"text", "image"})

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.providers.scripted import Reply, attempt_for, chat_request, collect, connect
+from tests.providers.scripted import OUR_KEY, Reply, attempt_for, chat_request, collect, connect
 
 from xrouter.core.chat import Answer
 from xrouter.core.errors import Invalid, ProviderAuthFailed, ProviderQuotaExhausted, ProviderRefused, UpstreamError
@@ -325,11 +325,11 @@ def test_a_fence_is_taken_off(said: str, expected: str) -> None:
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        ({}, {"x-api-key": "secret-key-of-ours", "anthropic-version": "2023-06-01"}),
-        ({"version": "2026-10-21"}, {"Authorization": "Bearer secret-key-of-ours", "anthropic-version": "2026-10-21"}),
+        ({}, {"x-api-key": OUR_KEY, "anthropic-version": "2023-06-01"}),
+        ({"version": "2026-10-21"}, {"Authorization": f"Bearer {OUR_KEY}", "anthropic-version": "2026-10-21"}),
         ({"auth": "bearer", "betas": ["a", "b"]},
-         {"Authorization": "Bearer secret-key-of-ours", "anthropic-beta": "a,b"}),
-        ({"version": "2026-10-21", "auth": "x-api-key"}, {"x-api-key": "secret-key-of-ours"}),
+         {"Authorization": f"Bearer {OUR_KEY}", "anthropic-beta": "a,b"}),
+        ({"version": "2026-10-21", "auth": "x-api-key"}, {"x-api-key": OUR_KEY}),
     ],
 )  # fmt: skip
 async def test_both_forms_of_login(options: dict[str, Any], expected: dict[str, str]) -> None:

@@ -24,7 +24,7 @@ from tests.providers.abilities import (
     recorded,
     scripted,
 )
-from tests.providers.scripted import Reply, attempt_for, chat_request, connect
+from tests.providers.scripted import OUR_KEY, Reply, attempt_for, chat_request, connect
 
 from xrouter.core.call import Attempt
 from xrouter.core.embeddings import Embeddings, EmbeddingsRequest
@@ -66,10 +66,10 @@ async def test_recorded_answers_give_the_expected_vectors(kind: str, path: Path)
 
 @pytest.mark.parametrize("kind", CAPABLE)
 async def test_statuses_become_errors(kind: str) -> None:
-    body = b'{"error":{"message":"No: secret-key-of-ours","code":"x"}}'
+    body = b'{"error":{"message":"No: %s","code":"x"}}' % OUR_KEY.encode()
     for status, expected in STATUSES:
         said = await check_status(lambda reply, attempt: embed(kind, reply, request(), attempt), status, expected, body)
-        assert "secret-key-of-ours" not in said
+        assert OUR_KEY not in said
 
 
 @pytest.mark.parametrize("kind", CAPABLE)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Raw
-from tests.providers.scripted import Reply, attempt_for, chat_request, collect, connect
+from tests.providers.scripted import OUR_KEY, Reply, attempt_for, chat_request, collect, connect
 
 from xrouter.core.chat import Answer, ChatRequest, Delta, Reasoning
 from xrouter.providers.openai_compatible.request import UpstreamRequest, upstream_request
@@ -122,7 +122,7 @@ async def test_the_provider_tells_what_was_dropped_and_sends_the_key() -> None:
     attempt = attempt_for(request)
     await collect(provider, request, attempt)
     assert attempt.dropped == ("user",)
-    assert transport.sent[0].headers["Authorization"] == "Bearer secret-key-of-ours"
+    assert transport.sent[0].headers["Authorization"] == f"Bearer {OUR_KEY}"
     assert transport.sent[0].url == "https://upstream.test/v1/chat/completions"
 
 

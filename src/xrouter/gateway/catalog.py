@@ -116,12 +116,12 @@ def build(
         if not served[alias]:
             raise ValueError(f"alias {alias!r} names no model")
     if default_model is not None and default_model not in served:
-        raise ValueError(f"the default model {default_model!r} is not served; known: {_names(served)}")
+        raise ValueError(f"default_model: {default_model!r} is not served; known: {_names(served)}")
     for operation, name in (default_models or {}).items():
         if name not in served:
-            raise ValueError(f"the default model {name!r} for {operation} is not served; known: {_names(served)}")
+            raise ValueError(f"default_models.{operation}: {name!r} is not served; known: {_names(served)}")
         if not _any_serves(served[name], operation):
-            raise ValueError(f"the default model {name!r} for {operation} does not do that")
+            raise ValueError(f"default_models.{operation}: {name!r} does not do that")
     return Catalog(served, default_model, simulated, fault_hint, default_models or {})
 
 

@@ -6,7 +6,7 @@ PyPI. The server certificates are issued by the Russian national CA: name its ro
 
 import asyncio
 import re
-from base64 import b64encode
+from base64 import b64decode, b64encode
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import replace
@@ -26,7 +26,7 @@ from xrouter.core.images import Image, Images, ImagesRequest
 from xrouter.core.operation import Operation
 from xrouter.core.ports import ChatProvider
 from xrouter.core.secret import Secret
-from xrouter.providers import list_deployments, read_model_options, read_options, upstream_url
+from xrouter.providers import check_all, list_deployments, read_model_options, read_options, upstream_url
 from xrouter.providers._http import Exchange, Reply
 from xrouter.settings import ConfigError, ModelSettings, ProviderSettings
 from xrouter.transport import Transport
@@ -80,14 +80,28 @@ class ModelOptions(msgspec.Struct):
 
 def deployments(name: str, settings: ProviderSettings) -> tuple[Deployment, ...]:
     """See `providers.ProviderKind`."""
-    upstream_url(name, settings, _BASE_URL)
-    scope, options = _scope(name, settings), read_options(name, settings, Options)
+    found: list[Deployment] = []
+    check_all(
+        lambda: upstream_url(name, settings, _BASE_URL),
+        lambda: _scope(name, settings),
+        lambda: _check_key(name, settings),
+        lambda: found.extend(_list(name, settings)),
+    )
+    return tuple(found)
+
+
+def _list(name: str, settings: ProviderSettings) -> tuple[Deployment, ...]:
+    try:
+        options = read_options(name, settings, Options)
+    except ConfigError:
+        options = Options()  # what is wrong is said below, with all else
     corporate = not settings.scope and not settings.api_key and not options.access_token
+    usual = _CONCURRENCY.get(settings.scope or _DEFAULT_SCOPE, 1)
     return list_deployments(
         name,
         settings,
         kind=_KIND,
-        max_concurrency=_CORPORATE_CONCURRENCY if corporate else _CONCURRENCY[scope],
+        max_concurrency=_CORPORATE_CONCURRENCY if corporate else usual,
         options=Options,
         model_options=ModelOptions,
         serves=_serves,
@@ -154,6 +168,21 @@ def _tokens(
             "password or an access_token; or a client_cert)"
         )
     return None
+
+
+def _check_key(name: str, settings: ProviderSettings) -> None:
+    """The key is sent as it is, so anything else would be a login refused at the first call."""
+    if not settings.api_key:
+        return
+    try:
+        whole = b":" in b64decode(settings.api_key.reveal(), validate=True)
+    except ValueError:
+        whole = False
+    if not whole:
+        raise ConfigError(
+            f"providers.{name}.api_key: must be the authorization key as the vendor's cabinet shows it: base64 of "
+            "client id and client secret with a colon between them"
+        )
 
 
 def _scope(name: str, settings: ProviderSettings) -> str:
