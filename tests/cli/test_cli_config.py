@@ -161,6 +161,14 @@ def test_a_default_that_cannot_do_its_work_is_found_with_its_line(run: Run, tmp_
     )
 
 
+def test_a_price_that_is_yet_to_come_is_shown(run: Run) -> None:
+    new = "      - name: soon\n        price: {input_rub_per_1m: 3, output_rub_per_1m: 4, valid_from: 2100-01-01}\n"
+    found = yaml.safe_load(run(FILE.replace("      - free\n", new), "explain").stdout)
+    soon = found["providers"]["own"]["models"]["own/soon"]
+    assert soon["price"] == {"currency": "RUB", "unpriced": True}
+    assert [one["valid_from"] for one in soon["later"]] == ["2100-01-01"]
+
+
 def test_checking_reaches_out_to_nobody(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any, **__: Any) -> None:
         raise AssertionError("a check must not use the network")

@@ -154,18 +154,19 @@ def _slots(name: str, deployments: list[Deployment]) -> dict[str, Any]:
 
 
 def _model(deployment: Deployment) -> dict[str, Any]:
-    price = deployment.price
+    price, now = deployment.price, SystemClock().now()
     shown: dict[str, Any] = {
         "serves": sorted(operation.value for operation in deployment.serves),
-        "price": pricing(None if price is None else price.at(SystemClock().now())),
+        "price": pricing(None if price is None else price.at(now)),
     }
-    if price is not None and (later := price.following) is not None:
-        shown["later"] = [*_later(later)]
+    if later := [*_later(price, now)]:
+        shown["later"] = later
     return shown
 
 
-def _later(price: Price) -> Iterator[dict[str, Any]]:
-    following: Price | None = price
-    while following is not None:
-        yield {"valid_from": moscow_day(following.valid_from).isoformat(), **pricing(following)}
-        following = following.following
+def _later(price: Price | None, now: float) -> Iterator[dict[str, Any]]:
+    """The prices that are not in force yet."""
+    while price is not None:
+        if price.valid_from > now:
+            yield {"valid_from": moscow_day(price.valid_from).isoformat(), **pricing(price)}
+        price = price.following
