@@ -146,7 +146,7 @@ async def test_a_streamed_answer(base: str) -> None:
     chunks: list[ChatCompletionChunk] = await ask(
         world(a=Script(STREAM)), base, stream=True, functions=FUNCTIONS, function_call="auto"
     )
-    deltas = [chunk.choices[0].delta for chunk in chunks]
+    deltas = [chunk.choices[0].delta for chunk in chunks if chunk.choices]
     assert "".join(delta.content or "" for delta in deltas) == "Well"
     pieces = [delta.function_call for delta in deltas if delta.function_call is not None]
     assert [(piece.name, piece.arguments) for piece in pieces] == [("f", ""), (None, '{"a":'), (None, "1}")]

@@ -14,7 +14,7 @@ from xrouter.core.money import rub_text
 from xrouter.dialects.exchange import JSON, Exchange, Silence
 from xrouter.dialects.limits import Limits
 from xrouter.edge import body as request_body
-from xrouter.gateway import pipeline
+from xrouter.gateway import meter, pipeline
 from xrouter.gateway.gateway import Gateway
 
 
@@ -114,6 +114,8 @@ class Endpoint:
             raise Internal("The provider's adapter gave no answer.")
         cost = sum(attempt.cost_micro for attempt in call.attempts)
         headers = [JSON, *self._headers(call), (b"x-xrouter-cost-rub", rub_text(cost).encode())]
+        if meter.unpriced(call):
+            headers.append((b"x-xrouter-unpriced", b"true"))
         await exchange.answer(200, headers, asked.whole(call, answer))
 
     async def _stream(self, exchange: Exchange, call: Call, writer: Writer) -> None:

@@ -99,6 +99,8 @@ def _usage(call: Call) -> dict[str, Any]:
         "total_tokens": read + made,
         "cost": chat_answer.cost(call),
     }
+    if meter.unpriced(call):
+        found["unpriced"] = True
     if tokens is not None and tokens.estimated:
         found["estimated"] = True
     return found
