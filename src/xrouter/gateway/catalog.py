@@ -84,7 +84,8 @@ class Catalog:
         wanted = model[:200].lower()
         by_lower = {name.lower(): name for name in self.served}
         short = {name.rpartition("/")[2]: full for name, full in by_lower.items()}
-        found = [by_lower[name] for name in get_close_matches(wanted, by_lower, 3, 0.5)]
+        found = [full for name, full in by_lower.items() if name.partition("/")[2] == wanted]  # the provider is missing
+        found += [by_lower[name] for name in get_close_matches(wanted, by_lower, 3, 0.5)]
         found += [short[name] for name in get_close_matches(wanted.rpartition("/")[2], short, 3, 0.6)]
         found += [full for name, full in by_lower.items() if wanted and wanted in name]
         return list(dict.fromkeys(found))[:3]

@@ -62,6 +62,10 @@ _READERS: Final = {"v1": StreamReader, "v2": StreamReaderV2}
 _WHOLE: Final = {"v1": read_answer, "v2": read_answer_v2}
 
 
+LOGIN: Final = "check api_key, scope and options: is the key whole, of this account, and not revoked?"
+"""What to look at when the vendor does not let us in."""
+
+
 class Options(msgspec.Struct):
     """What only GigaChat knows. `contract` is the form of chats. Without an `api_key`: `user` and `password` of a
     corporate stand, or an `access_token` that somebody else looks after."""

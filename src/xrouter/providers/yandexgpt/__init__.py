@@ -60,6 +60,12 @@ _POLLS_MAY_FAIL: Final = 3  # one after another; the picture is paid for and may
 
 _Found = TypeVar("_Found")
 
+LOGIN: Final = (
+    "check options.folder (is it the folder of the key's service account?), the role ai.languageModels.user of that "
+    "account, and the key: is it whole and not revoked?"
+)
+"""What to look at when the vendor does not let us in."""
+
 
 def deployments(name: str, settings: ProviderSettings) -> tuple[Deployment, ...]:
     """See `providers.ProviderKind`."""
