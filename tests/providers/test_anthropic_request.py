@@ -88,6 +88,27 @@ def test_odd_beginnings() -> None:
         asked(messages=[user("")])
 
 
+def test_a_file_of_text_is_a_document() -> None:
+    for kind in ("text/plain", "text/markdown; charset=utf-8".replace(" ", "")):
+        part = {"type": "file", "file": {"file_data": f"data:{kind};base64,0L/RgNC40LLQtdGC", "filename": "a.txt"}}
+        (block,) = asked(messages=[user([part])])[0]["messages"][0]["content"]
+        source = {"type": "text", "media_type": "text/plain", "data": "привет"}
+        assert block == {"type": "document", "source": source, "title": "a.txt"}
+    with pytest.raises(Invalid, match="UTF-8 in base64"):
+        asked(messages=[user([{"type": "file", "file": {"file_data": "data:text/plain;base64,/w=="}}])])
+
+
+@pytest.mark.parametrize("kind", ["anthropic", "tbank", "mts"])
+async def test_a_refusal_names_the_model(kind: str) -> None:
+    provider, _ = connect(kind, Reply())
+    request = chat_request(messages=[user([{"type": "input_audio", "input_audio": {"data": "AA==", "format": "wav"}}])])
+    attempt = attempt_for(request)
+    with pytest.raises(Invalid) as caught:
+        await collect(provider, request, attempt)
+    assert caught.value.message.startswith(f"{attempt.deployment.id} reads no content of the type 'input_audio'")
+    assert caught.value.param == "messages[0].content[0]" + (".type" if kind != "anthropic" else "")
+
+
 def test_pictures_and_files() -> None:
     parts = [
         {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBO", "detail": "low"}},

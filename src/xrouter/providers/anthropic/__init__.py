@@ -15,6 +15,7 @@ from xrouter.core.chat import ChatRequest, Event
 from xrouter.core.clock import Clock
 from xrouter.core.deployment import Deployment
 from xrouter.core.operation import Operation
+from xrouter.core.errors import Invalid
 from xrouter.core.ports import ChatProvider
 from xrouter.providers import list_deployments, read_options, upstream_url
 from xrouter.providers._http import Exchange
@@ -82,7 +83,10 @@ class Anthropic:
 
     async def chat(self, request: ChatRequest, attempt: Attempt) -> AsyncGenerator[Event, None]:
         """See `core.ports.ChatProvider`."""
-        upstream = vendor_request(request, attempt.deployment.upstream_model, self._options)
+        try:
+            upstream = vendor_request(request, attempt.deployment.upstream_model, self._options)
+        except Invalid as error:
+            raise error.about(attempt.deployment.id) from None
         attempt.drop(upstream.dropped)
         attempt.clamp(upstream.clamped)
         headers = self._stream_headers if request.stream else self._whole_headers

@@ -16,6 +16,7 @@ from xrouter.core.chat import ChatRequest, Event
 from xrouter.core.clock import Clock
 from xrouter.core.deployment import Deployment
 from xrouter.core.embeddings import Embeddings, EmbeddingsRequest
+from xrouter.core.errors import Invalid
 from xrouter.core.images import Images, ImagesRequest
 from xrouter.core.ports import ChatProvider
 from xrouter.core.rerank import Ranking, RerankRequest
@@ -111,7 +112,10 @@ class OpenAICompatible:
 
     async def chat(self, request: ChatRequest, attempt: Attempt) -> AsyncGenerator[Event, None]:
         """See `core.ports.ChatProvider`. Text to be continued goes to `/completions` where the server has it."""
-        upstream = upstream_request(request, attempt.deployment.upstream_model, self._row)
+        try:
+            upstream = upstream_request(request, attempt.deployment.upstream_model, self._row)
+        except Invalid as error:
+            raise error.about(attempt.deployment.id) from None
         attempt.drop(upstream.dropped)
         how = reading(self._row, upstream, attempt.id)
         headers = self._stream_headers if upstream.stream else self._whole_headers
