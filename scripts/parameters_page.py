@@ -29,7 +29,8 @@ vendor. `tests/providers/test_parameters.py` holds it to what was decided.
 | refused | a 400 that names the field |
 | gateway | the vendor is asked for nothing else: the gateway does it itself, or there is nothing to do |
 
-A column of `kind {option: value}` is an account with that option. An operator's `drop`, `extras` and other options
+A column of `kind {option: value}` is an account with that option; `yandexgpt` alone means the open models there. Where
+a parameter's values fare differently, each has a line. An operator's `drop`, `extras` and other options
 change the columns of kinds that are rows of `src/xrouter/providers/openai_compatible.toml`.
 """
 

@@ -49,19 +49,21 @@ PAPER = "data:application/pdf;base64,JVBERi0xLjQK"
 
 @dataclass(frozen=True)
 class Account:
-    """A kind as an account uses it. `path` is the end of the URL of its chats where that is not the kind's usual one;
-    of the body's fields in `inside` each member is looked at by itself."""
+    """A kind as an account uses it, and a model's name where some differ from others. `path` is the end of the URL of
+    its chats where that is not the kind's usual one; of the body's fields in `inside` each member is seen alone."""
 
     kind: str
     options: dict[str, Any] = field(default_factory=dict)
     path: str = ""
     inside: tuple[str, ...] = ()
+    model: str = "m"
 
 
-# Accounts whose options choose another wire than the kind's usual one.
+# Accounts whose options choose another wire than the kind's usual one, or whose models are another sort.
 _OTHER_WIRES: dict[str, Account] = {
     "anthropic {version: 2026-10-21}": Account("anthropic", {"version": "2026-10-21"}),
     "gigachat {contract: v2}": Account("gigachat", {"contract": "v2"}, inside=("model_options",)),
+    "yandexgpt, its own models": Account("yandexgpt", model="yandexgpt"),
     "yandexgpt {surface: native}": Account(
         "yandexgpt", {"surface": "native"}, path="/foundationModels/v1/completion", inside=("completionOptions",)
     ),
@@ -119,6 +121,7 @@ CASES: dict[str, Case] = {
     "`tool_choice` none": chosen("none"),
     "`tool_choice` auto": chosen("auto"),
     "`tool_choice` required": chosen("required"),
+    "`tool_choice` required, one tool": Case({"tool_choice": "required"}, {"messages": HI, "tools": TOOLS[:1]}),
     "`tool_choice` named": chosen({"type": "function", "function": {"name": "f"}}),
     "`tool_choice` allowed_tools": chosen(
         {
@@ -206,6 +209,7 @@ async def _left(account: Account, case: Case) -> tuple[dict[str, Any], Attempt]:
         request = part
     provider, transport = connect(kind, _answers(kind, path, stream=case.stream), options=options)
     attempt = attempt_for(request)
+    attempt.deployment = deployment(account)
     with suppress(UpstreamError):  # an answer that does not fit what was asked for: what left, has left
         await collect(provider, request, attempt)
     chat = next(sent for sent in reversed(transport.sent) if sent.url.endswith(path))
@@ -224,7 +228,7 @@ def deployment(account: Account) -> Deployment:
         "kind": account.kind,
         "base_url": f"https://upstream.test{wire.base_path}",
         "api_key": OUR_KEY,
-        "models": ["m"],
+        "models": [account.model],
         "options": {**wire.options, **account.options},
     }
     (found,) = load(account.kind).deployments("acme", ProviderSettings.model_validate(settings))

@@ -16,7 +16,13 @@ COLUMN = {name: column for column, alike in TABLE["columns"].items() for name in
 
 
 # Values that a vendor may lack the word for, of parameters that it has.
-VALUES = {"`tools` (custom)", "`tools` (hosted)", "`tool_choice` required", "`tool_choice` named"}
+VALUES = {
+    "`tools` (custom)",
+    "`tools` (hosted)",
+    "`tool_choice` required",
+    "`tool_choice` required, one tool",
+    "`tool_choice` named",
+}
 
 
 def expected(column: str) -> dict[str, str]:
