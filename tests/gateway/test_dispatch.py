@@ -266,7 +266,7 @@ async def test_models_are_tried_in_order_and_the_reply_names_the_one_that_served
 
 def test_a_model_without_its_provider_is_found_among_aliases() -> None:
     served = [Deployment(f"gigachat/{name}", "gigachat", "gigachat", name) for name in ("GigaChat-2", "GigaChat-2-Max")]
-    aliases = dict.fromkeys(("gigachat", "gigachat-pro", "gigachat-max"), ["gigachat/GigaChat-2"])
+    aliases = {alias: ["gigachat/GigaChat-2"] for alias in ("gigachat", "gigachat-pro", "gigachat-max")}
     with pytest.raises(NotFound, match="Did you mean: gigachat/GigaChat-2, "):
         catalog.build(served, aliases).deployments("GigaChat-2")
 

@@ -14,8 +14,8 @@ from xrouter.core.call import Attempt
 from xrouter.core.chat import ChatRequest, Event
 from xrouter.core.clock import Clock
 from xrouter.core.deployment import Deployment
-from xrouter.core.operation import Operation
 from xrouter.core.errors import Invalid
+from xrouter.core.operation import Operation
 from xrouter.core.ports import ChatProvider
 from xrouter.providers import list_deployments, read_options, upstream_url
 from xrouter.providers._http import Exchange
