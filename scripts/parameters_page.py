@@ -24,11 +24,13 @@ vendor. `tests/providers/test_parameters.py` holds it to what was decided.
 |---|---|
 | `=` | leaves as it came |
 | → names | becomes these fields, or these headers, of the vendor's |
+| clamped | leaves as the nearest value that the vendor takes; `x-xrouter-clamped` says which, a strict call is a 400 |
 | dropped | does not leave, the vendor has no word for it; `x-xrouter-dropped-params` names it, a strict call is a 400 |
 | refused | a 400 that names the field |
 | gateway | the vendor is asked for nothing else: the gateway does it itself, or there is nothing to do |
 
-A column of `kind {option: value}` is an account with that option. An operator's `drop`, `extras` and other options
+A column of `kind {option: value}` is an account with that option; `yandexgpt` alone means the open models there. Where
+a parameter's values fare differently, each has a line. An operator's `drop`, `extras` and other options
 change the columns of kinds that are rows of `src/xrouter/providers/openai_compatible.toml`.
 """
 

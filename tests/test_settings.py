@@ -11,9 +11,9 @@ ONE = {"providers": {"a": {"base_url": "http://127.0.0.1:9", "models": ["m"]}}}
     ("wrong", "words"),
     [
         ({"providers": {"GigaChat": {"models": ["m"]}}}, "providers.GigaChat: provider names are lower case: gigachat"),
-        (ONE | {"aliases": {"smart": []}}, "alias 'smart' needs a name and at least one model id"),
-        (ONE | {"aliases": {"": ["a/m"]}}, "alias '' needs a name"),
-        (ONE | {"aliases": {"a/m": ["a/m"]}}, "alias 'a/m' is a model's own id"),
+        (ONE | {"aliases": {"smart": []}}, "aliases.smart: needs at least one model id"),
+        (ONE | {"aliases": {"": ["a/m"]}}, "aliases.: needs a name"),
+        (ONE | {"aliases": {"a/m": ["a/m"]}}, "aliases.a/m: is a model's own id"),
         (ONE | {"aliases": {"smart": ["a/n"]}}, "did you mean 'a/m'?"),
     ],
 )

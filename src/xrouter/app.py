@@ -27,6 +27,7 @@ from xrouter.core.deployment import Deployment
 from xrouter.core.errors import GatewayError
 from xrouter.core.ids import ulid
 from xrouter.core.limits import TOPIC_RECALL
+from xrouter.core.operation import Operation
 from xrouter.core.ports import ChatProvider, Closing
 from xrouter.core.pseudonym import Pseudonyms
 from xrouter.core.secret import Secret
@@ -188,29 +189,53 @@ async def open_app(
     return app
 
 
-async def check(settings: Settings, config: Config) -> tuple[list[Deployment], list[str]]:
-    """Everything that the start would find wrong behind a file that reads well, all of it; and the deployments of the
-    providers that are right. Reaches out to nobody."""
+async def check(
+    settings: Settings,
+    accounts: Mapping[str, ProviderSettings],
+    aliases: Mapping[str, list[str]],
+    defaults: Mapping[Operation, str],
+) -> tuple[list[Deployment], list[str]]:
+    """Everything that the start would find wrong behind what reads well, all of it; and the deployments that are
+    right. Reaches out to nobody."""
     found: list[Deployment] = []
     problems: list[str] = []
-    for name, provider in config.providers.items():
+    for name, provider in accounts.items():
         try:
-            transport = _open_transport(name, provider, settings)
-        except ConfigError as error:
-            problems.append(str(error))
+            kind = providers.load(provider.kind)
+        except ValueError as error:
+            problems.append(f"providers.{name}: {error}")
             continue
         try:
-            found += _connect(name, provider, transport)[0]
+            transport = transport_for(name, provider, settings.max_in_flight)
+        except ValueError as error:
+            field, _, words = str(error).partition(" ")  # "ca_bundle /roots.pem: cannot be read"
+            known = field in ProviderSettings.model_fields
+            problems.append(f"providers.{name}.{field}: {words}" if known else f"providers.{name}: {error}")
+            transport = open_transport(  # for what else is wrong with it
+                provider=name, connect_timeout_s=1.0, ca_bundle=None, proxy=None, allow_private=()
+            )
+        try:
+            found += kind.deployments(name, provider)
         except ConfigError as error:
-            problems.append(str(error))
+            problems += str(error).splitlines()
+        try:
+            kind.connect(name, provider, transport, SystemClock())
+        except ConfigError as error:
+            problems += str(error).splitlines()
         finally:
             await transport.close()
-    if not problems:
-        try:
-            _build_catalog(settings, config, found)
-        except ConfigError as error:
-            problems.append(str(error))
-    return found, problems
+    plain = catalog.build(found, {}).served
+    led = {alias: targets for alias, targets in aliases.items() if targets and all(one in plain for one in targets)}
+    for operation, wanted in defaults.items():
+        if wanted in plain or wanted in led:
+            try:
+                catalog.build(found, led, default_models={operation: wanted})
+            except ValueError as error:
+                problems.append(str(error))
+    own = settings.default_model
+    if not problems and own is not None and own not in plain and own not in led:
+        problems.append(f"XROUTER_DEFAULT_MODEL: {own!r} is not served")
+    return found, list(dict.fromkeys(problems))
 
 
 class App:
@@ -451,9 +476,10 @@ def _connect(
 
 
 def _build_catalog(settings: Settings, config: Config, deployments: list[Deployment]) -> Catalog:
+    created = _since(settings)
     try:
         return catalog.build(
-            deployments,
+            [replace(one, created=created) for one in deployments],
             config.aliases,
             settings.default_model or config.default_model,
             default_models=config.default_models,
@@ -476,6 +502,15 @@ def _open_redis(settings: Settings, clock: Clock, on_nodes: Callable[[int], None
     store.link.on_nodes = on_nodes
     on_nodes(1)
     return store
+
+
+def _since(settings: Settings) -> int:
+    """Unix seconds: since when the models are what they are, as far as this gateway can tell. That is the last change
+    of the operator's file, and without one the start."""
+    if settings.config is not None:
+        with suppress(OSError):
+            return int(settings.config.stat().st_mtime)
+    return int(SystemClock().now())
 
 
 def _limits(settings: Settings) -> Limits:

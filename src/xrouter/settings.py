@@ -8,6 +8,7 @@ may stand in a file of its own: `api_key_file: PATH` for `api_key`, `XROUTER_PEP
 import os
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from decimal import Decimal
@@ -353,6 +354,12 @@ class ModelSettings(_Strict):
         description="One price, a list of prices with their dates, or `unpriced`. Unset: the built-in one, "
         "and unpriced where there is none.",
     )
+    context_tokens: int | None = Field(
+        None, ge=1, description="How much it reads and writes together, for clients that ask. Unset: what is known."
+    )
+    inputs: frozenset[Literal["text", "image", "file", "audio", "video"]] | None = Field(
+        None, description="What a message may hold, for clients that ask. Unset: what is known, else text."
+    )
     timeouts: TimeoutSettings | None = None
     options: dict[str, Any] = Field(
         default_factory=dict, repr=False, description="What this kind lets one model have for itself."
@@ -462,30 +469,6 @@ class Config(_Strict):
         False, description="The upstreams are our simulators: `model+fault` asks for that fault. For tests only."
     )
 
-    @model_validator(mode="after")
-    def _aliases_lead_somewhere(self) -> Self:
-        ids = [f"{name}/{model.name}" for name, provider in self.providers.items() for model in provider.models]
-        for operation, wanted in self.default_models.items():
-            if wanted not in ids and wanted not in self.aliases:
-                near = get_close_matches(wanted, [*ids, *self.aliases], 1)
-                raise ValueError(
-                    f"default_models.{operation} names the unknown model {wanted!r}"
-                    + (f"; did you mean {near[0]!r}?" if near else "")
-                )
-        for alias, targets in self.aliases.items():
-            if alias in ids:
-                raise ValueError(f"alias {alias!r} is a model's own id; an alias needs a name of its own")
-            if not alias.strip() or not targets:
-                raise ValueError(f"alias {alias!r} needs a name and at least one model id")
-            for target in targets:
-                if target not in ids:
-                    near = get_close_matches(target, ids, 1)
-                    raise ValueError(
-                        f"alias {alias!r} names the unknown model {target!r}"
-                        + (f"; did you mean {near[0]!r}?" if near else "")
-                    )
-        return self
-
 
 def load_settings() -> Settings:
     """Settings from the environment. Raises `ConfigError` in plain words."""
@@ -586,6 +569,44 @@ class Draft:
                 return f"{self.source}:{line}: {words}"
         return f"{self.source}: {words}" if words else self.source
 
+    def located(self, message: str) -> str:
+        """`providers.a.scope: words` with the source and, where it is known, the line before it. A model stands in the
+        message under its number or its name."""
+        line = self.lines.get(self._place(message.partition(": ")[0]))
+        return f"{self.source}: {message}" if line is None else f"{self.source}:{line}: {message}"
+
+    def _place(self, words: str) -> Place:
+        """The deepest place that `providers.a.models.GigaChat-2.5.options` means; names may hold dots."""
+        place: Place = ()
+        found = self.data
+        while words:
+            steps = {label: (step, inner) for step, label, inner in _steps(found)}
+            fitting = [label for label in steps if words == label or words.startswith(f"{label}.")]
+            if not fitting:
+                break
+            label = max(fitting, key=len)
+            step, found = steps[label]
+            place, words = (*place, step), words[len(label) + 1 :]
+        return place
+
+
+def _steps(data: object) -> Iterator[tuple[int | str, str, object]]:
+    """What lies inside: its step in a `Place`, the word that a message has for it, and itself."""
+    if isinstance(data, dict):
+        for key, value in data.items():
+            yield key, str(key), value
+    elif isinstance(data, list):
+        for number, item in enumerate(data):
+            yield number, str(number), item
+            if (name := _model_name(item)) is not None:
+                yield number, name, item
+
+
+def _model_name(model: object) -> str | None:
+    """A model's name, given bare or as a mapping."""
+    name = model.get("name") if isinstance(model, dict) else model
+    return name if isinstance(name, str) else None
+
 
 def load_config(path: Path) -> Config:
     """The operator's file. Raises `ConfigError` in plain words, with everything that is wrong with it."""
@@ -620,14 +641,87 @@ def parse_config(data: object, source: str) -> Config:
 
 def check_draft(draft: Draft) -> Config:
     """The configuration. Raises `ConfigError` with everything that is wrong, one problem in each line."""
+    problems = draft_problems(draft)
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return Config.model_validate(draft.data)
+
+
+def draft_problems(draft: Draft) -> list[str]:
+    """Everything that is wrong with a draft by itself, each in one line."""
     problems = list(draft.problems)
     try:
-        config = Config.model_validate(draft.data)
+        Config.model_validate(draft.data)
     except ValidationError as error:
         problems += _problems(draft, error)
-    if problems:
-        raise ConfigError("\n".join(dict.fromkeys(problems)))
-    return config
+    problems += [f"{draft.at(place)}: {words}" for place, words in _wrong_names(draft.data)]
+    return list(dict.fromkeys(problems))
+
+
+def sound_parts(draft: Draft) -> tuple[dict[str, ProviderSettings], dict[str, list[str]], dict[Operation, str]]:
+    """The providers, aliases and default models of a draft that read well, whatever is wrong with the rest."""
+    accounts: dict[str, ProviderSettings] = {}
+    for name, provider in _mapping(draft.data, "providers").items():
+        with suppress(ValidationError):
+            accounts[str(name)] = ProviderSettings.model_validate(provider)
+    aliases = {
+        str(name): targets
+        for name, targets in _mapping(draft.data, "aliases").items()
+        if isinstance(targets, list) and all(isinstance(one, str) for one in targets)
+    }
+    operations = {operation.value for operation in Operation}
+    defaults = {
+        Operation(operation): name
+        for operation, name in _mapping(draft.data, "default_models").items()
+        if operation in operations and isinstance(name, str)
+    }
+    return accounts, aliases, defaults
+
+
+def _mapping(data: object, key: str) -> dict[Any, Any]:
+    found = data.get(key) if isinstance(data, dict) else None
+    return found if isinstance(found, dict) else {}
+
+
+def _wrong_names(data: object) -> Iterator[tuple[Place, str]]:
+    """Models that stand twice, and names that lead to no model. What is no name at all the types have told."""
+    ids: list[str] = []
+    unread: set[str] = set()  # providers whose models cannot be known
+    for name, provider in _mapping(data, "providers").items():
+        models = provider.get("models") if isinstance(provider, dict) else None
+        names = [_model_name(one) for one in models] if isinstance(models, list) else [None]
+        if None in names:
+            unread.add(str(name))
+        for number, model in enumerate(names):
+            if model is not None and model in names[:number]:
+                yield ("providers", name, "models", number), f"{model} stands twice"
+        ids += [f"{name}/{model}" for model in names if model is not None]
+    aliases = _mapping(data, "aliases")
+    for alias, targets in aliases.items():
+        if alias in ids:
+            yield ("aliases", alias), "is a model's own id; an alias needs a name of its own"
+        if not str(alias).strip():
+            yield ("aliases", alias), "needs a name"
+        if targets == []:
+            yield ("aliases", alias), "needs at least one model id"
+        for number, target in enumerate(targets if isinstance(targets, list) else ()):
+            if _leads_nowhere(target, ids, unread):
+                yield ("aliases", alias, number), _unknown_model(target, ids)
+    served = [*ids, *map(str, aliases)]
+    defaults: dict[Place, Any] = {("default_model",): data.get("default_model")} if isinstance(data, dict) else {}
+    defaults |= {("default_models", work): name for work, name in _mapping(data, "default_models").items()}
+    for place, name in defaults.items():
+        if _leads_nowhere(name, served, unread):
+            yield place, _unknown_model(name, served)
+
+
+def _leads_nowhere(name: object, known: list[str], unread: set[str]) -> bool:
+    return isinstance(name, str) and name not in known and name.partition("/")[0] not in unread
+
+
+def _unknown_model(name: str, known: list[str]) -> str:
+    near = get_close_matches(name, known, 1)
+    return f"names the unknown model {name!r}" + (f"; did you mean {near[0]!r}?" if near else "")
 
 
 def _lines(node: yaml.Node | None, place: Place) -> Iterator[tuple[Place, int]]:
@@ -694,10 +788,53 @@ class _Filling:
         self.problems.append(f"{self._draft.at(place)}: {words}")
 
 
+_WORDS: Mapping[str, str] = {
+    "missing": "is missing",
+    "string_too_short": "must not be empty",
+    "string_type": "must be text",
+    "path_type": "must be a path",
+    "bool_type": "must be true or false",
+    "bool_parsing": "must be true or false",
+    "int_type": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_type": "must be a number",
+    "float_parsing": "must be a number",
+    "decimal_type": "must be a number",
+    "decimal_parsing": "must be a number",
+    "decimal_max_places": "must have {decimal_places} decimal places at most",
+    "greater_than": "must be above {gt}",
+    "greater_than_equal": "must be {ge} or more",
+    "less_than": "must be below {lt}",
+    "less_than_equal": "must be {le} or less",
+    "literal_error": "must be {expected}",
+    "enum": "must be {expected}",
+    "list_type": "must be a list",
+    "set_type": "must be a list",
+    "frozen_set_type": "must be a list",
+    "too_short": "needs {min_length} or more",
+    "dict_type": "must be a mapping",
+    "model_type": "must be a mapping",
+    "date_type": "must be a date, such as 2026-01-31",
+    "date_parsing": "must be a date, such as 2026-01-31",
+    "date_from_datetime_parsing": "must be a date, such as 2026-01-31",
+}
+"""pydantic's word for a mistake -> ours; what is not here has words of ours already."""
+
+
+def in_words(item: Mapping[str, Any]) -> str:
+    """One of pydantic's errors in words for whoever wrote the file."""
+    words = _WORDS.get(item["type"])
+    if words is not None:
+        return words.format(**item.get("ctx", {}))
+    message: str = item["msg"]
+    return message.removeprefix("Value error, ")
+
+
 def _explain(source: str, error: ValidationError, prefix: str) -> str:
     """What is wrong with the environment."""
     return "\n".join(
-        f"{source}: {prefix}{'.'.join(map(str, item['loc'])).upper()}: {item['msg'].removeprefix('Value error, ')}"
+        f"{source}: {prefix}{'.'.join(map(str, item['loc'])).upper()}: {in_words(item)}"
         for item in error.errors(include_url=False, include_input=False)
     )
 
@@ -706,7 +843,7 @@ def _problems(draft: Draft, error: ValidationError) -> Iterator[str]:
     """What is wrong with the file, each in one line."""
     for item in error.errors(include_url=False, include_input=False):
         place = tuple(part for part in item["loc"] if part != "[key]")
-        message = item["msg"].removeprefix("Value error, ")
+        message = in_words(item)
         if item["type"] == "extra_forbidden":
             message = _unknown_key(place)
         yield f"{draft.at(place)}: {message}"

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from xrouter.cli.commands import app
 
 Run = Callable[..., Any]
-SECRET = "very-secret-credential"
+SECRET = "dmVyeTpzZWNyZXQtY3JlZGVudGlhbA=="  # base64 of client:secret
 FILE = f"""\
 providers:
   gigachat:
@@ -71,14 +71,102 @@ providers:
     assert result.exit_code == 1
     said = str(result.exception)
     for words in (
-        f"{path}: providers.a.options.nope: is not a known key",
-        f"{path}: providers.b: unknown provider kind 'gigacat'",
+        f"{path}:2: providers.a.options.nope: is not a known key",
+        f"{path}:3: providers.b: unknown provider kind 'gigacat'",
         "did you mean 'gigachat'?",
-        f"{path}: providers.c: ca_bundle /nowhere.pem: cannot be read: No such file or directory",
-        f"{path}: providers.d.options.system_frist: is not a known key; did you mean 'system_first'?",
-        f"{path}: providers.e.api_key: openai needs a key",
+        f"{path}:4: providers.c.ca_bundle: /nowhere.pem: cannot be read: No such file or directory",
+        f"{path}:5: providers.d.options.system_frist: is not a known key; did you mean 'system_first'?",
+        f"{path}:6: providers.e.api_key: openai needs a key",
     ):
         assert words in said
+
+
+EVERY_MISTAKE = """\
+providers:
+  a:
+    kind: gigachat
+    scope: GIGACHAT_API_NOPE
+    api_key: not base64
+    options:
+      nope: 1
+      contract: v9
+    models:
+      - GigaChat-2
+      - GigaChat-2
+      - {name: x, options: {what: 1}}
+      - {name: y, price: {input_rub_per_1m: 5}}
+  b:
+    kind: gigacat
+    base_url: https://x.example
+    models: [m]
+  c:
+    kind: vllm
+    models: []
+    max_concurrency: many
+  d:
+    kind: yandexgpt
+    models: [yandexgpt, "no such/one/x"]
+  e:
+    kind: openai
+    ca_bundle: /nowhere.pem
+    models: [gpt]
+aliases:
+  smart: [e/gtp, b/m]
+  e/gpt: [b/m]
+  empty: []
+default_model: nobody
+default_models: {embeddings: e/gpt, images: nobody}
+"""
+
+
+def test_every_mistake_is_found_at_once_with_its_line(run: Run, tmp_path: Path) -> None:
+    said = str(run(EVERY_MISTAKE, "check").exception).splitlines()
+    path = tmp_path / "xrouter.yaml"
+    expected = [
+        (4, "providers.a.scope: 'GIGACHAT_API_NOPE' is none of"),
+        (5, "providers.a.api_key: "),
+        (7, "providers.a.options.nope: is not a known key"),
+        (8, "providers.a.options.contract: "),
+        (11, "providers.a.models.1: GigaChat-2 stands twice"),
+        (12, "providers.a.models.x.options.what: is not a known key"),
+        (13, "providers.a.models.3.price: y chats, so it needs output_rub_per_1m"),
+        (14, "providers.b: unknown provider kind 'gigacat'"),
+        (20, "providers.c.models: needs 1 or more"),
+        (21, "providers.c.max_concurrency: must be a whole number"),
+        (22, "providers.d: yandexgpt needs exactly one of api_key"),
+        (24, "providers.d.models.yandexgpt: 'yandexgpt' needs the folder"),
+        (24, "providers.d.models.no such/one/x: 'no such/one/x' is no model"),
+        (25, "providers.e.api_key: openai needs a key"),
+        (27, "providers.e.ca_bundle: /nowhere.pem: cannot be read"),
+        (30, "aliases.smart.0: names the unknown model 'e/gtp'; did you mean 'e/gpt'?"),
+        (31, "aliases.e/gpt: is a model's own id"),
+        (32, "aliases.empty: needs at least one model id"),
+        (33, "default_model: names the unknown model 'nobody'"),
+        (34, "default_models.embeddings: 'e/gpt' does not do that"),
+        (34, "default_models.images: names the unknown model 'nobody'"),
+    ]
+    lost = [
+        (line, words) for line, words in expected if not any(one.startswith(f"{path}:{line}: {words}") for one in said)
+    ]
+    assert lost == [], "\n".join(said)
+    assert len(said) == len(expected) == len(set(said)), "\n".join(said)
+    lines = [int(one.removeprefix(f"{path}:").partition(":")[0]) for one in said]
+    assert lines == sorted(lines)
+
+
+def test_a_default_that_cannot_do_its_work_is_found_with_its_line(run: Run, tmp_path: Path) -> None:
+    said = str(run(FILE.replace("chat: gigachat", "embeddings: gigachat"), "check").exception)
+    assert (
+        said == f"{tmp_path / 'xrouter.yaml'}:21: default_models.embeddings: 'gigachat/GigaChat-2-Pro' does not do that"
+    )
+
+
+def test_a_price_that_is_yet_to_come_is_shown(run: Run) -> None:
+    new = "      - name: soon\n        price: {input_rub_per_1m: 3, output_rub_per_1m: 4, valid_from: 2100-01-01}\n"
+    found = yaml.safe_load(run(FILE.replace("      - free\n", new), "explain").stdout)
+    soon = found["providers"]["own"]["models"]["own/soon"]
+    assert soon["price"] == {"currency": "RUB", "unpriced": True}
+    assert [one["valid_from"] for one in soon["later"]] == ["2100-01-01"]
 
 
 def test_checking_reaches_out_to_nobody(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

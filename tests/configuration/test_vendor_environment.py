@@ -58,12 +58,17 @@ def test_each_vendor_is_added_by_its_key(monkeypatch: pytest.MonkeyPatch) -> Non
     assert effective.hints == ()
 
 
+OF = {"gigachat": "b2Y6Z2lnYWNoYXQ="}  # base64 of client:secret, else refused at the start
+
+
 def all_set(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every variable that a login needs."""
     for name, vendor in vendor_environment.vendors().items():
         for setting in vendor.needs[0]:
             variable = vendor.choice if setting == "models" else vendor.settings[setting][0]
-            value = "https://gpt.mwsapis.ru/projects/p/openai/v1" if setting == "base_url" else f"of-{name}"
+            value = (
+                "https://gpt.mwsapis.ru/projects/p/openai/v1" if setting == "base_url" else OF.get(name, f"of-{name}")
+            )
             monkeypatch.setenv(variable, value)
 
 

@@ -103,6 +103,24 @@ def test_a_wrong_field_is_named(fields: dict[str, Any], param: str) -> None:
     assert param.split("[")[0].split(".")[0] in caught.value.message
 
 
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"model": ""}, "model: must not be empty."),
+        ({"messages": []}, "messages: must not be empty."),
+        ({"stop": ["a"] * 5}, "stop: must have at most 4 entries."),
+        ({"user": "x" * 513}, "user: must have at most 512 characters."),
+        ({"temperature": 3}, "temperature: must be at most 2.0."),
+        ({"tools": [{"type": "function", "function": {"name": "a b"}}]},
+         "tools[0].function.name: must be 1 to 64 letters, digits, _ and -."),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_told_in_words(fields: dict[str, Any], words: str) -> None:
+    with pytest.raises(Invalid) as caught:
+        parse(**fields)
+    assert caught.value.message == words
+
+
 def test_a_wrong_word_lists_the_right_ones() -> None:
     with pytest.raises(Invalid, match="allowed: system, developer, user, assistant, tool, function"):
         parse(messages=[{"role": "robot", "content": "x"}])

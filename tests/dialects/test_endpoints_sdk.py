@@ -269,7 +269,7 @@ async def test_reasoning_has_both_names_or_is_hidden(more: dict[str, Any], shown
     assert (whole.provider, whole.choices[0].native_finish_reason) == ("a", "eos")
     async with client(world(a=Script(THINKING)), "/api/v1") as sdk:
         stream: Any = await sdk.chat.completions.create(model="a/m", messages=HI, stream=True, extra_body=more)
-        chunks = [chunk.choices[0] async for chunk in stream]
+        chunks = [chunk.choices[0] async for chunk in stream if chunk.choices]
     for name in ("reasoning", "reasoning_content"):
         pieces = [one.delta.model_dump().get(name) for one in chunks]
         assert "".join(piece or "" for piece in pieces) == ("2+2" if shown else "")

@@ -146,12 +146,14 @@ async def test_a_streamed_answer(base: str) -> None:
     chunks: list[ChatCompletionChunk] = await ask(
         world(a=Script(STREAM)), base, stream=True, functions=FUNCTIONS, function_call="auto"
     )
-    deltas = [chunk.choices[0].delta for chunk in chunks]
+    deltas = [chunk.choices[0].delta for chunk in chunks if chunk.choices]
     assert "".join(delta.content or "" for delta in deltas) == "Well"
     pieces = [delta.function_call for delta in deltas if delta.function_call is not None]
     assert [(piece.name, piece.arguments) for piece in pieces] == [("f", ""), (None, '{"a":'), (None, "1}")]
     assert all(delta.tool_calls is None for delta in deltas)
-    assert [chunk.choices[0].finish_reason for chunk in chunks if chunk.choices[0].finish_reason] == ["function_call"]
+    assert [choice.finish_reason for chunk in chunks for choice in chunk.choices if choice.finish_reason] == [
+        "function_call"
+    ]
 
 
 async def test_a_call_at_once_begins_with_a_role_and_no_content() -> None:

@@ -84,7 +84,9 @@ def test_a_closed_port_is_told_with_its_mend(doctor: Doctor) -> None:
     assert states(found, "providers.a") == {"config": "good", "dns": "good", "tcp": "failed", "login": "skipped"}
     (failure,) = [one for one in found["checks"] if one["state"] == "failed"]
     assert f"127.0.0.1:{port} takes no connection" in failure["words"]
-    assert failure["mend"] == "open the firewall for it, or set proxy"
+    assert (
+        failure["mend"] == "is the server running, and is this its port? If so: open the firewall for it, or set proxy"
+    )
 
 
 def test_every_mistake_of_the_file_is_a_finding(doctor: Doctor) -> None:
@@ -209,6 +211,12 @@ async def test_a_model_that_the_vendor_does_not_have() -> None:
     assert "GigaChat-2" in check(found, "models").mend
 
 
+async def test_a_name_like_none_of_the_vendors_gets_the_list_and_no_guess() -> None:
+    provider = ProviderSettings(models=["some-model"])  # type: ignore[list-item]
+    found = await account._login("a", provider, Vendor(["text-embedder", "qwen-image"]))
+    assert check(found, "models").mend == "it has: qwen-image, text-embedder"
+
+
 async def test_a_branch_may_be_written_either_way() -> None:
     provider = ProviderSettings(models=["yandexgpt-lite:rc", "yandexgpt"])  # type: ignore[list-item]
     found = await account._login("a", provider, Vendor(["gpt://f/yandexgpt-lite/rc", "gpt://f/yandexgpt/latest"]))
@@ -222,9 +230,16 @@ async def test_a_server_without_a_list_let_us_in() -> None:
 
 
 async def test_a_login_that_is_refused() -> None:
-    (found,) = await account._login("a", PROVIDER, Vendor(ProviderAuthFailed("wrong key", provider="a")))
-    assert (found.state, found.words) == (State.FAILED, "wrong key")
-    assert found.mend.startswith("check api_key, scope and options")
+    for kind, asked, never in (
+        ("gigachat", ("api_key", "scope"), "folder"),
+        ("yandexgpt", ("options.folder", "role"), "scope"),
+        ("mts", ("api_key", "project"), "scope"),
+    ):
+        provider = PROVIDER.model_copy(update={"kind": kind})
+        (found,) = await account._login("a", provider, Vendor(ProviderAuthFailed("wrong key", provider="a")))
+        assert (found.state, found.words) == (State.FAILED, "wrong key")
+        assert all(word in found.mend for word in asked), found.mend
+        assert never not in found.mend
     (found,) = await account._login("a", PROVIDER, Vendor(ProviderUnavailable("502", provider="a")))
     assert found.state is State.FAILED
     (found,) = await account._login("a", PROVIDER, object())

@@ -11,7 +11,7 @@ from tests.gateway.script import Script, World, answer, call, world
 
 from xrouter.core.call import Call, Phase, State
 from xrouter.core.chat import Delta, Event, Finish, Reasoning, Start, ToolDelta, Usage
-from xrouter.core.deployment import Timeouts
+from xrouter.core.deployment import Deployment, Timeouts
 from xrouter.core.errors import (
     Invalid,
     NotFound,
@@ -262,6 +262,13 @@ async def test_models_are_tried_in_order_and_the_reply_names_the_one_that_served
     one = call("a/m", models=("a/m", "b/m"))
     await collect(one, place)
     assert one.served_model == "b/m"
+
+
+def test_a_model_without_its_provider_is_found_among_aliases() -> None:
+    served = [Deployment(f"gigachat/{name}", "gigachat", "gigachat", name) for name in ("GigaChat-2", "GigaChat-2-Max")]
+    aliases = {alias: ["gigachat/GigaChat-2"] for alias in ("gigachat", "gigachat-pro", "gigachat-max")}
+    with pytest.raises(NotFound, match="Did you mean: gigachat/GigaChat-2, "):
+        catalog.build(served, aliases).deployments("GigaChat-2")
 
 
 async def test_an_unknown_model_lists_near_names() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from campaigns.stage import Gateway, http, wait_until
-from tests.journey.calls import events, row_of, session
+from tests.journey.calls import CHAT, chat_body, events, row_of, session
 from tests.journey.conftest import BOTH, GIGACHAT, TBANK, Sdk
 
 
@@ -83,6 +83,31 @@ async def test_errors_below_api_have_numbers_whoever_makes_them(
         assert (await reply.json())["error"]["code"] == status
     async with session(place) as client, client.get(f"{path}?x=" + "y" * 20_000) as reply:
         assert reply.status == (await reply.json())["error"]["code"] == 414
+
+
+@pytest.mark.parametrize(("path", "said"), [("chat/completions", {}), ("completions", {"prompt": "say 3 words"})])
+async def test_a_stream_below_api_ends_with_what_it_used_and_cost(place: Gateway, path: str, said: Any) -> None:
+    body = chat_body(TBANK, "say 3 words", stream=True) if not said else {"model": TBANK, "stream": True, **said}
+    async with session(place) as client:
+        async with client.post(f"/api/v1/{path}", json=body) as answer:
+            *_, last, done = events(await answer.read())
+        assert (last["choices"], done) == ([], "[DONE]")
+        assert last["usage"]["completion_tokens"] > 0
+        assert last["usage"]["cost"] > 0
+        async with client.post(f"/v1/{path}", json=body) as answer:
+            assert all(not chunk.get("usage") for chunk in events(await answer.read()) if chunk != "[DONE]")
+        if not said:
+            async with client.post(f"/api/v1/{path}", json={**body, "usage": {"include": False}}) as answer:
+                assert all(not chunk.get("usage") for chunk in events(await answer.read()) if chunk != "[DONE]")
+
+
+async def test_what_has_no_price_says_so_where_it_says_its_cost(everybody: Gateway) -> None:
+    async with session(everybody) as client:
+        for model, unpriced in (("anthropic/claude-sonnet-5-5", True), (TBANK, None)):
+            async with client.post(CHAT, json=chat_body(model)) as answer:
+                usage, told = (await answer.json())["usage"], answer.headers.get("x-xrouter-unpriced")
+            assert (usage.get("unpriced"), told) == (unpriced, "true" if unpriced else None)
+            assert (float(answer.headers["x-xrouter-cost-rub"]) == 0) is bool(unpriced)
 
 
 def test_gigachat_is_in_the_list_of_either_form(place: Gateway) -> None:

@@ -8,6 +8,7 @@ import aiohttp
 import pytest
 from campaigns.stage import Gateway, http, wait_until
 from openai import BadRequestError, InternalServerError
+from tests.journey.calls import CHAT, chat_body, session
 from tests.journey.conftest import GIGACHAT, TBANK, Sdk
 
 
@@ -42,6 +43,37 @@ async def test_a_stream_tells_all_but_the_cost(sdk: Sdk, model: str) -> None:
 async def test_nothing_is_dropped_without_need(sdk: Sdk, model: str) -> None:
     raw = await sdk.raw(model, "hi", temperature=0.5, top_p=0.9, max_tokens=20)
     assert "x-xrouter-dropped-params" not in raw.headers
+
+
+async def test_a_value_that_is_cut_is_told_and_a_strict_call_refuses_it(everybody: Gateway) -> None:
+    async with session(everybody) as client:
+        for stream in (False, True):
+            body = chat_body("yandexgpt/yandexgpt/latest", temperature=1.7, stream=stream)
+            async with client.post(CHAT, json=body) as answer:
+                assert answer.status == 200
+                assert answer.headers["x-xrouter-clamped"] == "temperature=1"
+        body["provider"] = {"require_parameters": True}
+        async with client.post(CHAT, json=body) as answer:
+            error = (await answer.json())["error"]
+        assert (answer.status, error["code"], error["param"]) == (400, "unsupported_parameter", "temperature")
+        assert "as 1," in error["message"]
+        body["temperature"] = 1
+        async with client.post(CHAT, json=body) as answer:
+            assert "x-xrouter-clamped" not in answer.headers
+            assert answer.status == 200
+
+
+async def test_a_strict_refusal_tells_a_parameter_from_a_value_of_it(everybody: Gateway) -> None:
+    tools = [{"type": "function", "function": {"name": name, "parameters": {"type": "object"}}} for name in "fg"]
+    for more, words in (
+        ({"tools": tools, "tool_choice": "required"}, "knows the parameter 'tool_choice', but has no word"),
+        ({"seed": 1}, "does not know the parameter 'seed'"),
+    ):
+        body = chat_body(GIGACHAT, provider={"require_parameters": True}, **more)
+        async with session(everybody) as client, client.post(CHAT, json=body) as answer:
+            error = (await answer.json())["error"]
+        assert (answer.status, error["code"]) == (400, "unsupported_parameter")
+        assert words in error["message"]
 
 
 async def test_failed_attempts_are_counted(sdk: Sdk) -> None:

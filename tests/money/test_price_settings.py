@@ -27,7 +27,7 @@ def price_of(
 ) -> Price | None:
     filled = {
         "kind": kind,
-        "api_key": "k",
+        "api_key": "aTpz",
         "base_url": "https://a.example/v1",
         "models": [{"name": name, "price": price} | model],
         **account,
@@ -85,8 +85,8 @@ def test_embeddings_need_no_price_of_output_and_pictures_none_of_tokens() -> Non
         ({"input_rub_per_1m": 1}, r"providers.a.models.0.price: m chats, so it needs output_rub_per_1m"),
         ({"output_rub_per_1m": 1}, "needs input_rub_per_1m"),
         ({"input_rub_per_1m": 1, "input_rub_per_1k": 1, "output_rub_per_1m": 1}, "input is given per 1k and per 1m"),
-        ({"input_rub_per_1m": -1, "output_rub_per_1m": 1}, "greater than or equal to 0"),
-        ({"input_rub_per_1m": "1e99", "output_rub_per_1m": 1}, "less than or equal"),
+        ({"input_rub_per_1m": -1, "output_rub_per_1m": 1}, "must be 0 or more"),
+        ({"input_rub_per_1m": "1e99", "output_rub_per_1m": 1}, "must be 1000000000 or less"),
         ({"input_rub_per_1m": 1, "output_rub_per_1m": 1, "currency": "USD"}, "RUB"),
         ({"input_rub_per_1m": 1, "output_rub_per_1m": 1, "vat": "maybe"}, "included"),
         ({"input_rub_per_1m": 1, "outptu_rub_per_1m": 1}, "did you mean 'output_rub_per_1m'"),

@@ -1,9 +1,9 @@
 """Drives an adapter with one request parameter after another, and looks at what leaves for the vendor.
 
 Each request is read by the dialect first, as a client's would be. An outcome is a word: `=` the parameter left as it
-came; `→ x, y` it became these fields or headers; `dropped` it did not leave, and the client is told; `refused` the
-request is a 400; `gateway` the vendor is asked for nothing else, since the gateway does it itself, or there is nothing
-to do.
+came; `→ x, y` it became these fields or headers; `clamped` it left as the nearest value that the vendor takes, and the
+client is told; `dropped` it did not leave, and the client is told; `refused` the request is a 400; `gateway` the vendor
+is asked for nothing else, since the gateway does it itself, or there is nothing to do.
 """
 
 import asyncio
@@ -26,7 +26,9 @@ from tests.providers.scripted import (
     wire_of,
 )
 
+from xrouter.core.call import Attempt
 from xrouter.core.chat import ChatRequest
+from xrouter.core.deployment import Deployment
 from xrouter.core.errors import Invalid, UpstreamError
 from xrouter.dialects.openai import chat_request
 from xrouter.gateway import fan_out
@@ -47,19 +49,21 @@ PAPER = "data:application/pdf;base64,JVBERi0xLjQK"
 
 @dataclass(frozen=True)
 class Account:
-    """A kind as an account uses it. `path` is the end of the URL of its chats where that is not the kind's usual one;
-    of the body's fields in `inside` each member is looked at by itself."""
+    """A kind as an account uses it, and a model's name where some differ from others. `path` is the end of the URL of
+    its chats where that is not the kind's usual one; of the body's fields in `inside` each member is seen alone."""
 
     kind: str
     options: dict[str, Any] = field(default_factory=dict)
     path: str = ""
     inside: tuple[str, ...] = ()
+    model: str = "m"
 
 
-# Accounts whose options choose another wire than the kind's usual one.
+# Accounts whose options choose another wire than the kind's usual one, or whose models are another sort.
 _OTHER_WIRES: dict[str, Account] = {
     "anthropic {version: 2026-10-21}": Account("anthropic", {"version": "2026-10-21"}),
     "gigachat {contract: v2}": Account("gigachat", {"contract": "v2"}, inside=("model_options",)),
+    "yandexgpt, its own models": Account("yandexgpt", model="yandexgpt"),
     "yandexgpt {surface: native}": Account(
         "yandexgpt", {"surface": "native"}, path="/foundationModels/v1/completion", inside=("completionOptions",)
     ),
@@ -117,6 +121,7 @@ CASES: dict[str, Case] = {
     "`tool_choice` none": chosen("none"),
     "`tool_choice` auto": chosen("auto"),
     "`tool_choice` required": chosen("required"),
+    "`tool_choice` required, one tool": Case({"tool_choice": "required"}, {"messages": HI, "tools": TOOLS[:1]}),
     "`tool_choice` named": chosen({"type": "function", "function": {"name": "f"}}),
     "`tool_choice` allowed_tools": chosen(
         {
@@ -131,11 +136,13 @@ CASES: dict[str, Case] = {
     ),
     "`response_format` json_object": Case({"response_format": {"type": "json_object"}}),
     "`reasoning_effort`": Case({"reasoning_effort": "high"}),
+    "`reasoning_effort` minimal": Case({"reasoning_effort": "minimal"}),
     "`reasoning_effort` none": Case({"reasoning_effort": "none"}),
     "`frequency_penalty`": Case({"frequency_penalty": 0.5}),
     "`presence_penalty`": Case({"presence_penalty": 0.5}),
     "`logit_bias`": Case({"logit_bias": {"5": 1}}),
     "`logprobs`, `top_logprobs`": Case({"logprobs": True, "top_logprobs": 2}),
+    "`top_logprobs` 20": Case({"top_logprobs": 20}, {"messages": HI, "logprobs": True}),
     "`seed`": Case({"seed": 1}),
     "`user`": Case({"user": "someone"}),
     "`safety_identifier`": Case({"safety_identifier": "someone"}),
@@ -171,11 +178,13 @@ def outcomes(account: Account) -> dict[str, str]:
 async def _outcome(account: Account, case: Case) -> str:
     plain, _ = await _left(account, Case({}, case.beside, case.stream and not case.sent and case.include_usage))
     try:
-        left, dropped = await _left(account, case)
+        left, attempt = await _left(account, case)
     except Invalid:
         return "refused"
-    if set(case.sent) & set(dropped):
+    if set(case.sent) & set(attempt.dropped):
         return "dropped"
+    if set(case.sent) & set(attempt.clamped or ()):
+        return "clamped"
     if case.sent and all(left.get(name) == value for name, value in case.sent.items()):
         return "="
     changed = sorted(name for name in {*left, *plain} if left.get(name) != plain.get(name))
@@ -184,8 +193,8 @@ async def _outcome(account: Account, case: Case) -> str:
     return "=" if changed == ["stream"] or changed == ["stream", "stream_options"] else f"→ {', '.join(changed)}"
 
 
-async def _left(account: Account, case: Case) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """What leaves for the vendor, the body's fields and the headers together, and what was dropped."""
+async def _left(account: Account, case: Case) -> tuple[dict[str, Any], Attempt]:
+    """What leaves for the vendor, the body's fields and the headers together, and the attempt that it was."""
     said = {"model": "acme/m", "stream": case.stream, **case.beside, **case.sent}
     if case.include_usage:
         said["stream_options"] = {"include_usage": True}
@@ -193,21 +202,14 @@ async def _left(account: Account, case: Case) -> tuple[dict[str, Any], tuple[str
     kind, wire = account.kind, wire_of(account.kind)
     options = {**wire.options, **account.options}
     path = account.path or wire.path
-    settings = {
-        "kind": kind,
-        "base_url": f"https://upstream.test{wire.base_path}",
-        "api_key": OUR_KEY,
-        "models": ["m"],
-        "options": options,
-    }
-    (deployment,) = load(kind).deployments("acme", ProviderSettings.model_validate(settings))
-    split, _ = fan_out.split(request, (Candidate("acme/m", deployment),))
+    split, _ = fan_out.split(request, (Candidate("acme/m", deployment(account)),))
     if split:
         part = split[0].request
         assert isinstance(part, ChatRequest)
         request = part
     provider, transport = connect(kind, _answers(kind, path, stream=case.stream), options=options)
     attempt = attempt_for(request)
+    attempt.deployment = deployment(account)
     with suppress(UpstreamError):  # an answer that does not fit what was asked for: what left, has left
         await collect(provider, request, attempt)
     chat = next(sent for sent in reversed(transport.sent) if sent.url.endswith(path))
@@ -216,7 +218,21 @@ async def _left(account: Account, case: Case) -> tuple[dict[str, Any], tuple[str
     body = chat.json()
     for outer in account.inside:
         body |= {f"{outer}.{name}": value for name, value in body.pop(outer, {}).items()}
-    return body | {name: text for name, text in headers.items() if name not in ours}, attempt.dropped
+    return body | {name: text for name, text in headers.items() if name not in ours}, attempt
+
+
+def deployment(account: Account) -> Deployment:
+    """The one deployment of the account."""
+    wire = wire_of(account.kind)
+    settings = {
+        "kind": account.kind,
+        "base_url": f"https://upstream.test{wire.base_path}",
+        "api_key": OUR_KEY,
+        "models": [account.model],
+        "options": {**wire.options, **account.options},
+    }
+    (found,) = load(account.kind).deployments("acme", ProviderSettings.model_validate(settings))
+    return found
 
 
 def _answers(kind: str, path: str, *, stream: bool) -> Any:

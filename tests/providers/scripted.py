@@ -116,7 +116,7 @@ class ScriptedTransport:
         """Nothing is open."""
 
 
-OUR_KEY, OUR_TOKEN = "secret-key-of-ours", "login-token-of-ours"  # neither looks like one: no pattern finds them
+OUR_KEY, OUR_TOKEN = "b3VyOm93bi1zZWNyZXQta2V5", "login-token-of-ours"  # no pattern finds them; base64 of a:b
 TOKEN = b'{"access_token":"%s","expires_at":99999999999999}' % OUR_TOKEN.encode()
 
 FIXTURES = Path(__file__).parent / "fixtures"

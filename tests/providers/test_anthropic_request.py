@@ -6,7 +6,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.providers.scripted import Reply, attempt_for, chat_request, collect, connect
+from tests.providers.scripted import OUR_KEY, Reply, attempt_for, chat_request, collect, connect
 
 from xrouter.core.chat import Answer
 from xrouter.core.errors import Invalid, ProviderAuthFailed, ProviderQuotaExhausted, ProviderRefused, UpstreamError
@@ -86,6 +86,27 @@ def test_odd_beginnings() -> None:
     assert [message["role"] for message in body["messages"]] == ["user", "assistant", "user"]
     with pytest.raises(Invalid):
         asked(messages=[user("")])
+
+
+def test_a_file_of_text_is_a_document() -> None:
+    for kind in ("text/plain", "text/markdown; charset=utf-8".replace(" ", "")):
+        part = {"type": "file", "file": {"file_data": f"data:{kind};base64,0L/RgNC40LLQtdGC", "filename": "a.txt"}}
+        (block,) = asked(messages=[user([part])])[0]["messages"][0]["content"]
+        source = {"type": "text", "media_type": "text/plain", "data": "привет"}
+        assert block == {"type": "document", "source": source, "title": "a.txt"}
+    with pytest.raises(Invalid, match="UTF-8 in base64"):
+        asked(messages=[user([{"type": "file", "file": {"file_data": "data:text/plain;base64,/w=="}}])])
+
+
+@pytest.mark.parametrize("kind", ["anthropic", "tbank", "mts"])
+async def test_a_refusal_names_the_model(kind: str) -> None:
+    provider, _ = connect(kind, Reply())
+    request = chat_request(messages=[user([{"type": "input_audio", "input_audio": {"data": "AA==", "format": "wav"}}])])
+    attempt = attempt_for(request)
+    with pytest.raises(Invalid) as caught:
+        await collect(provider, request, attempt)
+    assert caught.value.message.startswith(f"{attempt.deployment.id} reads no content of the type 'input_audio'")
+    assert caught.value.param == "messages[0].content[0]" + (".type" if kind != "anthropic" else "")
 
 
 def test_pictures_and_files() -> None:
@@ -325,11 +346,11 @@ def test_a_fence_is_taken_off(said: str, expected: str) -> None:
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        ({}, {"x-api-key": "secret-key-of-ours", "anthropic-version": "2023-06-01"}),
-        ({"version": "2026-10-21"}, {"Authorization": "Bearer secret-key-of-ours", "anthropic-version": "2026-10-21"}),
+        ({}, {"x-api-key": OUR_KEY, "anthropic-version": "2023-06-01"}),
+        ({"version": "2026-10-21"}, {"Authorization": f"Bearer {OUR_KEY}", "anthropic-version": "2026-10-21"}),
         ({"auth": "bearer", "betas": ["a", "b"]},
-         {"Authorization": "Bearer secret-key-of-ours", "anthropic-beta": "a,b"}),
-        ({"version": "2026-10-21", "auth": "x-api-key"}, {"x-api-key": "secret-key-of-ours"}),
+         {"Authorization": f"Bearer {OUR_KEY}", "anthropic-beta": "a,b"}),
+        ({"version": "2026-10-21", "auth": "x-api-key"}, {"x-api-key": OUR_KEY}),
     ],
 )  # fmt: skip
 async def test_both_forms_of_login(options: dict[str, Any], expected: dict[str, str]) -> None:

@@ -24,7 +24,7 @@ from tests.providers.abilities import (
     recorded,
     scripted,
 )
-from tests.providers.scripted import Reply, attempt_for, chat_request, connect
+from tests.providers.scripted import OUR_KEY, Reply, attempt_for, chat_request, connect
 
 from xrouter.core.call import Attempt
 from xrouter.core.embeddings import Embeddings, EmbeddingsRequest
@@ -66,10 +66,10 @@ async def test_recorded_answers_give_the_expected_vectors(kind: str, path: Path)
 
 @pytest.mark.parametrize("kind", CAPABLE)
 async def test_statuses_become_errors(kind: str) -> None:
-    body = b'{"error":{"message":"No: secret-key-of-ours","code":"x"}}'
+    body = b'{"error":{"message":"No: %s","code":"x"}}' % OUR_KEY.encode()
     for status, expected in STATUSES:
         said = await check_status(lambda reply, attempt: embed(kind, reply, request(), attempt), status, expected, body)
-        assert "secret-key-of-ours" not in said
+        assert OUR_KEY not in said
 
 
 @pytest.mark.parametrize("kind", CAPABLE)
@@ -94,6 +94,19 @@ async def test_what_goes_out(kind: str) -> None:
     strict.call.strict = True
     with pytest.raises(Invalid):
         await provider.embed(request(input_type="query"), strict)
+
+
+@pytest.mark.parametrize("kind", CAPABLE)
+async def test_vectors_of_another_length_than_asked_are_refused_and_paid_for(kind: str) -> None:
+    whole = b'{"data":[{"index":0,"embedding":[1.0,2.0]}],"usage":{"prompt_tokens":3,"total_tokens":3}}'
+    attempt = attempt_for(chat_request())
+    with pytest.raises(Invalid, match="2 numbers") as caught:
+        await embed(kind, Reply(headers=JSON, chunks=[whole]), request(("one",), dimensions=1), attempt)
+    assert (caught.value.code, caught.value.param) == ("unsupported_parameter", "dimensions")
+    assert attempt.usage is not None
+    assert attempt.usage.input_tokens == 3
+    same = await embed(kind, Reply(headers=JSON, chunks=[whole]), request(("one",), dimensions=2))
+    assert same.vectors == ((1.0, 2.0),)
 
 
 NUMBERS = st.floats(width=32, allow_nan=False, allow_infinity=False)

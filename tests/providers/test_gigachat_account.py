@@ -85,9 +85,9 @@ async def test_a_ready_token_and_what_replaces_it(place: Stand) -> None:
         ({}, "api_key: gigachat needs the authorization key"),
         ({"options": {"user": "ivan"}}, "user and password belong together"),
         ({"options": {"password": "x"}}, "user and password belong together"),
-        ({"api_key": "k", "options": {"user": "i", "password": "x"}}, "one account has one login"),
-        ({"api_key": "k", "options": {"contract": "v3"}}, r"options\.contract: invalid enum value 'v3'"),
-        ({"api_key": "k", "scope": "GIGACHAT"}, "is none of GIGACHAT_API_PERS"),
+        ({"api_key": "aTpz", "options": {"user": "i", "password": "x"}}, "one account has one login"),
+        ({"api_key": "aTpz", "options": {"contract": "v3"}}, r"options\.contract: invalid enum value 'v3'"),
+        ({"api_key": "aTpz", "scope": "GIGACHAT"}, "is none of GIGACHAT_API_PERS"),
     ],
 )
 def test_an_account_without_one_way_in_is_refused_at_start(settings: Any, says: str) -> None:
@@ -98,7 +98,7 @@ def test_an_account_without_one_way_in_is_refused_at_start(settings: Any, says: 
 
 def test_a_model_has_options_of_its_own() -> None:
     wrong = {"name": "m", "options": {"contrakt": "v2"}}
-    filled = ProviderSettings.model_validate({"kind": "gigachat", "api_key": "k", "models": [wrong]})
+    filled = ProviderSettings.model_validate({"kind": "gigachat", "api_key": "aTpz", "models": [wrong]})
     with pytest.raises(ConfigError, match=r"providers.acme.models.m.options.contrakt: .*did you mean 'contract'"):
         load("gigachat").deployments("acme", filled)
     other = filled.model_copy(update={"kind": "vllm", "base_url": "https://h.test/v1"})
@@ -120,7 +120,7 @@ async def test_one_account_speaks_both_contracts(place: Stand) -> None:
 
 def test_what_models_serve_and_cost() -> None:
     models = ["GigaChat-2-Max", "Embeddings", "GigaEmbeddings-3B-2025-09", "GigaChat-3-Ultra", "glm-5.2"]
-    filled = ProviderSettings.model_validate({"kind": "gigachat", "api_key": "k", "models": models})
+    filled = ProviderSettings.model_validate({"kind": "gigachat", "api_key": "aTpz", "models": models})
     found = {made.upstream_model: made for made in load("gigachat").deployments("acme", filled)}
     draws = {Operation.CHAT, Operation.IMAGES}
     assert {name: made.serves for name, made in found.items()} == {
@@ -139,8 +139,8 @@ def test_what_models_serve_and_cost() -> None:
 @pytest.mark.parametrize(
     ("settings", "limit"),
     [
-        ({"api_key": "k"}, 1),
-        ({"api_key": "k", "scope": "GIGACHAT_API_B2B"}, 10),
+        ({"api_key": "aTpz"}, 1),
+        ({"api_key": "aTpz", "scope": "GIGACHAT_API_B2B"}, 10),
         ({"options": {"access_token": "t"}}, 1),
         ({"options": {"user": "u", "password": "p"}}, 10),
         ({"client_cert": "/c.pem"}, 10),

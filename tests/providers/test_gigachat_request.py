@@ -168,7 +168,7 @@ def test_a_name_that_collides_is_renamed_and_led_back() -> None:
         ({"temperature": 0.5, "top_p": 0.9}, {"temperature": 0.5, "top_p": 0.9}),
         ({"max_completion_tokens": 7, "max_tokens": 9}, {"max_tokens": 7}),
         ({"reasoning_effort": "none"}, {}),
-        ({"reasoning_effort": "minimal"}, {}),
+        ({"reasoning_effort": "minimal"}, {"reasoning_effort": "low"}),
         ({"reasoning_effort": "medium"}, {"reasoning_effort": "medium"}),
         ({"reasoning_effort": "max"}, {"reasoning_effort": "high"}),
         ({"repetition_penalty": 1.1}, {"repetition_penalty": 1.1}),

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Raw
-from tests.providers.scripted import Reply, attempt_for, chat_request, collect, connect
+from tests.providers.scripted import OUR_KEY, Reply, attempt_for, chat_request, collect, connect
 
 from xrouter.core.chat import Answer, ChatRequest, Delta, Reasoning
 from xrouter.providers.openai_compatible.request import UpstreamRequest, upstream_request
@@ -100,9 +100,9 @@ def test_system_messages_come_first(messages: list[Any], expected: list[Any]) ->
     assert sent("tbank", messages=messages)[0]["messages"] == expected
 
 
-def test_vllm_keeps_the_places_but_not_the_role_developer() -> None:
+def test_ollama_keeps_the_places_but_not_the_role_developer() -> None:
     given_ = [message("user", "a"), message("developer", "b")]
-    assert sent("vllm", messages=given_)[0]["messages"] == [message("user", "a"), message("system", "b")]
+    assert sent("ollama", messages=given_)[0]["messages"] == [message("user", "a"), message("system", "b")]
     assert sent("openai", messages=given_)[0]["messages"] == given_
 
 
@@ -122,7 +122,7 @@ async def test_the_provider_tells_what_was_dropped_and_sends_the_key() -> None:
     attempt = attempt_for(request)
     await collect(provider, request, attempt)
     assert attempt.dropped == ("user",)
-    assert transport.sent[0].headers["Authorization"] == "Bearer secret-key-of-ours"
+    assert transport.sent[0].headers["Authorization"] == f"Bearer {OUR_KEY}"
     assert transport.sent[0].url == "https://upstream.test/v1/chat/completions"
 
 

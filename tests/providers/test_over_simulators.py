@@ -316,6 +316,15 @@ async def test_vectors(stand: Stand, kind: str, model: str) -> None:
         await account.embed(EmbeddingsRequest("m", ("a",), {}), attempt("t-pro-it-2.1"))
 
 
+async def test_vectors_cannot_be_made_shorter_by_a_model_that_was_not_trained_for_it(stand: Stand) -> None:
+    for kind, error in (("vllm", ProviderRefused), ("mts", Invalid)):
+        with pytest.raises(error) as caught:
+            await stand.account(kind).embed(EmbeddingsRequest("m", ("one",), {}, 100), attempt("bge-m3"))
+        assert caught.value.http_status == 400  # type: ignore[attr-defined]  # of either class
+    own = await stand.account("mts").embed(EmbeddingsRequest("m", ("one",), {}, 1024), attempt("bge-m3"))
+    assert len(own.vectors[0]) == 1024
+
+
 @pytest.mark.parametrize("kind", ["vllm", "mts"])
 async def test_ranking(stand: Stand, kind: str) -> None:
     documents = ("про погоду", "the deepest lake on Earth is Baikal", "a lake")
@@ -370,6 +379,24 @@ async def test_the_codes_of_mws(
         await collect(stand.account("mts"), chat_request(**fields), attempt(model))
     assert isinstance(caught.value, UpstreamError)
     assert caught.value.code == code
+
+
+@pytest.mark.parametrize("flat", [False, True])
+async def test_what_the_caller_did_wrong_at_mws_is_the_callers_error(stand: Stand, flat: bool) -> None:
+    await stand.set(flat_errors=flat)
+    picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
+    for wrong in ({"messages": [{"role": "user", "content": [picture]}]}, {"max_tokens": -1}):
+        back = attempt("t-pro-it-2.1")
+        with pytest.raises(ProviderRefused) as caught:
+            await collect(stand.account("mts"), chat_request(**wrong), back)
+        assert (caught.value.http_status, back.upstream_status) == (400, 400)
+
+
+async def test_a_system_message_later_on_is_moved_to_the_front(stand: Stand) -> None:
+    messages = [*say("echo: hi"), {"role": "system", "content": "be brief"}]
+    for kind in ("mts", "vllm", "tbank"):
+        answer = await whole(stand.account(kind), "t-pro-it-2.1", chat_request(stream=False, messages=messages))
+        assert answer.choices[0].message.content == "hi", kind
 
 
 async def test_the_project_of_mws(stand: Stand) -> None:

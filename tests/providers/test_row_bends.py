@@ -267,7 +267,14 @@ def test_geminis_models_are_asked_for_without_their_prefix() -> None:
 @pytest.mark.parametrize(
     ("kind", "status", "body", "expected", "code"),
     [
-        ("mts", 400, {"code": "VALIDATION_FAILED", "message": "off"}, ProviderUnavailable, "provider_unavailable"),
+        ("mts", 400, {"code": "VALIDATION_FAILED", "message": "Deployment x is deactivated"},
+         ProviderUnavailable, "provider_unavailable"),
+        ("mts", 422, {"error": {"code": "VALIDATION_FAILED", "message": "Развёртывание x неактивно"}},
+         ProviderUnavailable, "provider_unavailable"),
+        ("mts", 400, {"error": {"code": "VALIDATION_FAILED", "message": "temperature must be at most 2"}},
+         ProviderRefused, "provider_refused"),
+        ("mts", 503, {"error": {"code": "VALIDATION_FAILED", "message": "x"}},
+         ProviderUnavailable, "provider_unavailable"),
         ("mts", 400, {"error": {"code": "UNAUTHORIZED", "message": "x"}}, ProviderAuthFailed, "provider_auth_error"),
         ("mts", 400, {"error": {"code": "ACCESS_DENIED", "message": "x"}}, ProviderAuthFailed, "provider_auth_error"),
         ("mts", 404, {"code": "BASEPATH_NOT_FOUND"}, ProviderUnavailable, "provider_unavailable"),

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from tests.providers.scripted import (
     FIXTURES,
+    OUR_KEY,
     Reply,
     ScriptedTransport,
     Sent,
@@ -66,7 +67,10 @@ def account(**settings: Any) -> ProviderSettings:
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"options": {}}, r"providers.y.models: 'yandexgpt' needs the folder: set options.folder, or write gpt://"),
+        (
+            {"options": {}},
+            r"providers.y.models.yandexgpt: 'yandexgpt' needs the folder: set options.folder, or write gpt://",
+        ),
         ({"models": ["cls://b1g/yandexgpt/latest"]}, "only gpt://, emb://, art:// are served"),
         ({"models": ["a/b/c"]}, "'a/b/c' is no model"),
         ({"options": {"folder": FOLDER, "surface": "grpc"}}, "providers.y.options.surface: invalid enum value 'grpc'"),
@@ -144,7 +148,7 @@ async def test_the_request_as_the_vendor_wants_it() -> None:
         "stream": True,
         "messages": [{"role": "user", "content": "Привет"}],
     }
-    assert sent.headers["Authorization"] == "Api-Key secret-key-of-ours"
+    assert sent.headers["Authorization"] == f"Api-Key {OUR_KEY}"
     assert sent.headers["OpenAI-Project"] == sent.headers["x-folder-id"] == FOLDER
     assert sent.headers["x-data-logging-enabled"] == "false"
     assert len(sent.headers["x-client-request-id"]) == 36

@@ -23,7 +23,10 @@ def test_each_kind_of_work_may_have_its_own() -> None:
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
-        ({"embeddings": "a/vector"}, "default_models.embeddings names the unknown model 'a/vector'; did you mean 'a/v"),
+        (
+            {"embeddings": "a/vector"},
+            "default_models.embeddings: names the unknown model 'a/vector'; did you mean 'a/v",
+        ),
         ({"songs": "a/m"}, "default_models.songs"),
     ],
 )

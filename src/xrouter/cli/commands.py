@@ -12,7 +12,7 @@ from xrouter.settings import ConfigError
 
 app = typer.Typer(
     name="xrouter",
-    help="One OpenAI-compatible API to GigaChat, T-Bank and any other language model.",
+    help="One OpenAI-compatible API to GigaChat, YandexGPT, MTS, T-Bank and any other language model.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -47,7 +47,7 @@ def options(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """One OpenAI-compatible API to GigaChat, T-Bank and any other language model."""
+    """One OpenAI-compatible API to GigaChat, YandexGPT, MTS, T-Bank and any other language model."""
 
 
 def main() -> None:

@@ -12,13 +12,14 @@ from pydantic import BaseModel
 
 from xrouter.app import check
 from xrouter.configuration import schema as json_schema
-from xrouter.configuration.effective import BUILT_IN, Effective, load
+from xrouter.configuration.effective import BUILT_IN, Effective, load, read
 from xrouter.core.clock import SystemClock
 from xrouter.core.deployment import Deployment
 from xrouter.core.money import Price, moscow_day, pricing
 from xrouter.core.secret import Secret
-from xrouter.settings import ConfigError, Settings, load_settings, unknown_variables
+from xrouter.settings import ConfigError, Settings, draft_problems, load_settings, sound_parts, unknown_variables
 
+_LINE = re.compile(r"[^\n]*?:(?P<line>[0-9]+): ")
 _USERINFO = re.compile(r"://.*@", re.DOTALL)
 
 app = typer.Typer(help="The configuration.", no_args_is_help=True)
@@ -29,9 +30,7 @@ _File = Annotated[Path | None, typer.Argument(help="The file; XROUTER_CONFIG whe
 @app.command("check")
 def check_config(file: _File = None) -> None:
     """Check the file and the settings; every mistake with its place and its mend. Exit code 2 when there is one."""
-    effective, deployments, problems = _read(_settings(file))
-    if problems:
-        raise ConfigError("\n".join(problems))
+    effective, deployments = _read(_settings(file))
     for hint in (*unknown_variables(), *effective.hints):
         typer.echo(f"xrouter: {hint}", err=True)
     names = len(effective.config.providers)
@@ -43,9 +42,7 @@ def explain(file: _File = None) -> None:
     """Say what is in force: each object with its owner and source, prices of now, aliases, defaults, and slots.
     Secrets are masked."""
     settings = _settings(file)
-    effective, deployments, problems = _read(settings)
-    if problems:
-        raise ConfigError("\n".join(problems))
+    effective, deployments = _read(settings)
     typer.echo(
         yaml.safe_dump(_explained(settings, effective, deployments), sort_keys=False, allow_unicode=True), nl=False
     )
@@ -62,11 +59,27 @@ def _settings(file: Path | None) -> Settings:
     return settings if file is None else settings.model_copy(update={"config": file})
 
 
-def _read(settings: Settings) -> tuple[Effective, list[Deployment], list[str]]:
-    effective = load(settings, vendors=True)
-    deployments, problems = asyncio.run(check(settings, effective.config))
-    source = "environment" if settings.config is None else str(settings.config)
-    return effective, deployments, [f"{source}: {problem}" for problem in problems]
+def _read(settings: Settings) -> tuple[Effective, list[Deployment]]:
+    """Raises `ConfigError` with all that is wrong, in the order of the lines."""
+    found = read(settings, vendors=True)
+    problems = draft_problems(found.draft)
+    told = {_place(problem) for problem in problems}
+    accounts, aliases, defaults = sound_parts(found.draft)
+    deployments, later = asyncio.run(check(settings, accounts, aliases, defaults))
+    problems += [found.located(problem) for problem in later if problem.partition(": ")[0] not in told]
+    if problems:
+        raise ConfigError("\n".join(sorted(dict.fromkeys(problems), key=_line)))
+    return load(settings, vendors=True), deployments
+
+
+def _line(problem: str) -> int:
+    found = _LINE.match(problem)
+    return int(found["line"]) if found else 0
+
+
+def _place(problem: str) -> str:
+    found = _LINE.match(problem)
+    return problem[found.end() :].partition(": ")[0] if found else ""
 
 
 def _explained(settings: Settings, effective: Effective, deployments: list[Deployment]) -> dict[str, Any]:
@@ -141,18 +154,19 @@ def _slots(name: str, deployments: list[Deployment]) -> dict[str, Any]:
 
 
 def _model(deployment: Deployment) -> dict[str, Any]:
-    price = deployment.price
+    price, now = deployment.price, SystemClock().now()
     shown: dict[str, Any] = {
         "serves": sorted(operation.value for operation in deployment.serves),
-        "price": pricing(None if price is None else price.at(SystemClock().now())),
+        "price": pricing(None if price is None else price.at(now)),
     }
-    if price is not None and (later := price.following) is not None:
-        shown["later"] = [*_later(later)]
+    if later := [*_later(price, now)]:
+        shown["later"] = later
     return shown
 
 
-def _later(price: Price) -> Iterator[dict[str, Any]]:
-    following: Price | None = price
-    while following is not None:
-        yield {"valid_from": moscow_day(following.valid_from).isoformat(), **pricing(following)}
-        following = following.following
+def _later(price: Price | None, now: float) -> Iterator[dict[str, Any]]:
+    """The prices that are not in force yet."""
+    while price is not None:
+        if price.valid_from > now:
+            yield {"valid_from": moscow_day(price.valid_from).isoformat(), **pricing(price)}
+        price = price.following

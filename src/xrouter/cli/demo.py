@@ -24,7 +24,7 @@ from xrouter.settings import Config, ConfigError, SecretText, load_settings
 
 
 def demo() -> None:
-    """Serve simulated GigaChat, T-Bank and Yandex models and print a curl line that works.
+    """Serve simulated GigaChat, T-Bank, Yandex, MTS and Anthropic models and print a curl line that works.
 
     Honours XROUTER_HOST, _PORT, _DATA_DIR, _CONFIG and _BOOTSTRAP_KEY; without the last, a fresh key is printed at
     each start. Never leaves this machine: a file in XROUTER_CONFIG may name loopback upstreams only, and vendor
@@ -161,6 +161,12 @@ def _config(url: str) -> dict[str, Any]:
                     _priced("bge-m3", 5, 0),
                     _priced("bge-reranker-v2-m3", 5, 0),
                 ],
+            },
+            "anthropic": {
+                "kind": "anthropic",
+                "base_url": f"{url}/anthropic",
+                "api_key": "demo",  # any, for the simulator only
+                "models": [_priced("claude-sonnet-5-5", 300, 1500)],
             },
         },
         "aliases": {

@@ -13,14 +13,25 @@ def simulate(
     seed: Annotated[int, typer.Option(help="The same seed gives the same answers.")] = 1,
     pace_ms: Annotated[float, typer.Option(help="Pause between two pieces of a stream.")] = 20.0,
 ) -> None:
-    """Run fake GigaChat and T-Bank/OpenAI upstreams with faults on demand (no network, no keys)."""
+    """Run fake GigaChat, Yandex, MTS, Anthropic and T-Bank/OpenAI upstreams with faults on demand (no network, no
+    keys)."""
 
     def announce(found: int) -> None:
         url = f"http://{host}:{found}"
         typer.echo(f"simulators on {url}")
-        typer.echo(f"  GigaChat  base_url {url}/gigachat/v1  auth_url {url}/gigachat/api/v2/oauth", err=True)
-        typer.echo(f"  OpenAI    base_url {url}/openai/v1", err=True)
-        typer.echo(f"  Yandex    base_url {url}/yandex/v1  auth_url {url}/yandex/iam/v1/tokens", err=True)
-        typer.echo(f"  control   {url}/control/state", err=True)
+        for line in places(url):
+            typer.echo(f"  {line}", err=True)
 
     server.run(host, port, seed, pace_ms, announce)
+
+
+def places(url: str) -> list[str]:
+    """What an operator's file has to say of each simulated vendor, and where the simulators are asked themselves."""
+    return [
+        f"GigaChat   base_url {url}/gigachat/v1  auth_url {url}/gigachat/api/v2/oauth",
+        f"OpenAI     base_url {url}/openai/v1",
+        f"Yandex     base_url {url}/yandex/v1  auth_url {url}/yandex/iam/v1/tokens",
+        f"MTS        base_url {url}/mts/projects/demo/openai/v1",
+        f"Anthropic  base_url {url}/anthropic",
+        f"control    {url}/control/state",
+    ]

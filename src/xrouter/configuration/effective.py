@@ -21,11 +21,34 @@ class Effective:
     hints: tuple[str, ...]
 
 
-def load(settings: Settings, *, vendors: bool) -> Effective:
-    """The configuration. With `vendors` the environment may add providers (`xrouter serve`), unless the setting
-    `vendor_environment` is off or the file says `simulated`.
+@dataclass(frozen=True, slots=True)
+class Drafted:
+    """The same before it is checked."""
 
-    Raises `ConfigError` with everything that is wrong, and where there is nothing to serve.
+    draft: Draft
+    sources: Mapping[str, str]
+    hints: tuple[str, ...]
+
+    def located(self, problem: str) -> str:
+        """A problem with its line, or with the variables that its provider comes from."""
+        if problem.startswith("XROUTER_"):
+            return f"environment: {problem}"
+        source = self.sources.get(".".join(problem.partition(":")[0].split(".")[:2]), "")
+        return f"{source}: {problem}" if source.startswith("environment") else self.draft.located(problem)
+
+
+def load(settings: Settings, *, vendors: bool) -> Effective:
+    """The configuration. `vendors` as in `read`. Raises `ConfigError` with everything that is wrong, and where there
+    is nothing to serve."""
+    found = read(settings, vendors=vendors)
+    return Effective(check_draft(found.draft), found.sources, found.draft.files, found.hints)
+
+
+def read(settings: Settings, *, vendors: bool) -> Drafted:
+    """The configuration as it stands there. With `vendors` the environment may add providers (`xrouter serve`), unless
+    the setting `vendor_environment` is off or the file says `simulated`.
+
+    Raises `ConfigError` for what cannot be read, and where there is nothing to serve.
     """
     draft = Draft({}, "environment") if settings.config is None else read_draft(settings.config)
     data = draft.data if isinstance(draft.data, dict) else {}
@@ -54,8 +77,7 @@ def load(settings: Settings, *, vendors: bool) -> Effective:
         data = {**data, "providers": own}
     if added:
         data = {**data, "aliases": {**added, **taken}}
-    config = check_draft(replace(draft, data=data))
-    return Effective(config, sources, draft.files, hints)
+    return Drafted(replace(draft, data=data), sources, hints)
 
 
 def nothing_to_serve() -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from xrouter.core.money import Price
-from xrouter.settings import ConfigError, ModelSettings, price_over_time
+from xrouter.settings import ConfigError, ModelSettings, in_words, price_over_time
 
 _FILE = Path(__file__).with_name("prices.toml")
 
@@ -42,5 +42,5 @@ def _price(kind: str, model: str, given: object) -> Price | None:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(f"{_FILE.name}: [{kind}] {model}: {place}: {first['msg']}") from None
+        raise ConfigError(f"{_FILE.name}: [{kind}] {model}: {place}: {in_words(first)}") from None
     return price_over_time(price or [])

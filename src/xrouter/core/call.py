@@ -1,6 +1,6 @@
 """A call: one client request with everything the pipeline must know about it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from math import inf
@@ -145,7 +145,8 @@ class Attempt(Struct, eq=False):
     `model` is the id that the client asked for and that led to this deployment (an alias or the id itself).
     `error` is a short code such as `provider_timeout` or `provider_unavailable`, never a vendor's text. `part` is what
     this attempt asks for where one call became several (`gateway/fan_out.py`), None where it asks for the whole.
-    `units` counts what the vendor made besides tokens: pictures.
+    `units` counts what the vendor made besides tokens: pictures. `dropped` names the parameters that did not leave,
+    `clamped` those that left with another value, and that value.
     """
 
     call: Call
@@ -166,6 +167,7 @@ class Attempt(Struct, eq=False):
     error: str | None = None
     finish_reason: str | None = None
     dropped: tuple[str, ...] = ()
+    clamped: Mapping[str, float] | None = None
     first_content_at: float | None = None
     ended: float | None = None
     ended_at: float | None = None
@@ -189,11 +191,28 @@ class Attempt(Struct, eq=False):
         sent. Raises `Invalid` where the client asked to be strict."""
         if names and self.call.strict:
             raise Invalid(
-                f"{self.deployment.id} does not know the parameter '{names[0]}'. Leave it out, or do not be strict.",
+                f"{self.deployment.id} knows the parameter '{names[0]}', but has no word for what it asks for here. "
+                "Send another value, leave it out, or do not be strict."
+                if names[0] in self.deployment.parameters
+                else f"{self.deployment.id} does not know the parameter '{names[0]}'. "
+                "Leave it out, or do not be strict.",
                 code="unsupported_parameter",
                 param=names[0],
             )
         self.dropped = names
+
+    def clamp(self, values: Mapping[str, float]) -> None:
+        """These parameters leave with the nearest value that the vendor takes. Called as `drop` is, and raises as it
+        does."""
+        if values and self.call.strict:
+            name, value = next(iter(values.items()))
+            raise Invalid(
+                f"{self.deployment.id} would get '{name}' as {value:g}, the nearest that it takes. "
+                "Send that, or do not be strict.",
+                code="unsupported_parameter",
+                param=name,
+            )
+        self.clamped = values or None
 
     def sending(self) -> None:
         """The connection is held and the first byte is about to leave: the intent goes to the journal now.

@@ -31,7 +31,9 @@ class Deployment:
     `max_concurrency` is the vendor's limit for the credential, shared by every worker of this host under the name
     `credential`; 0 means none. `serves` are the operations that this model can do; `one_choice` and `one_input` mark
     vendors that give one choice (`n`) or take one text for an embedding at a time: the pipeline then makes an attempt
-    of each.
+    of each. `parameters` are the names of request parameters that a chat with it follows, `inputs` what a message may
+    hold (text, image, file, audio), `context_tokens` how much it reads and writes together: what clients are told, and
+    None or empty where nobody knows.
     """
 
     id: str
@@ -46,3 +48,6 @@ class Deployment:
     serves: frozenset[Operation] = frozenset({Operation.CHAT})
     one_choice: bool = False
     one_input: bool = False
+    parameters: frozenset[str] = field(default=frozenset(), hash=False)
+    inputs: frozenset[str] = field(default=frozenset({"text"}), hash=False)
+    context_tokens: int | None = field(default=None, hash=False)

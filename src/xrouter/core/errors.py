@@ -77,6 +77,11 @@ class Invalid(ClientError):
 
     default_code = "invalid_value"
 
+    def about(self, model: str) -> "Invalid":
+        """The same with the model's id where the words are "This model"."""
+        words = self.message.replace("This model", model, 1)
+        return Invalid(words, code=self.code, param=self.param, metadata=self.metadata)
+
 
 class Unauthenticated(ClientError):
     status = 401

@@ -16,6 +16,7 @@ from xrouter.settings import ConfigError, ProviderSettings
 from xrouter.transport import Transport, TransportError
 
 LOGIN_S: Final = 20.0
+_LOGIN: Final = "check api_key and base_url: is the key whole, of this account or project, and not revoked?"
 SKEW_S: Final = 30.0
 """A clock that is further off makes tokens look expired and signatures wrong."""
 
@@ -80,7 +81,7 @@ async def _login(subject: str, provider: ProviderSettings, vendor: Any) -> list[
     except TimeoutError:
         return [failed(subject, "login", f"no answer within {LOGIN_S:g} s", "try again; then ask the vendor")]
     except ProviderAuthFailed as error:
-        mend = "check api_key, scope and options: is the key whole, of this account, and not revoked?"
+        mend = getattr(providers.load(provider.kind), "LOGIN", _LOGIN)
         return [failed(subject, "login", error.message, mend)]
     except UpstreamError as error:
         if error.upstream_status in (404, 405, 501):  # it let us in, and has no such list
@@ -92,7 +93,7 @@ async def _login(subject: str, provider: ProviderSettings, vendor: Any) -> list[
     for model in provider.models:
         names = (model.name, model.name.replace(":", "/"))  # a branch may be written either way
         if listed and not any(name in one for one in listed for name in names):
-            near = get_close_matches(model.name, listed, 3, 0.4)
+            near = get_close_matches(model.name, listed, 3, 0.6)
             mend = f"did you mean {', '.join(near)}?" if near else f"it has: {', '.join(sorted(listed)[:10])}"
             findings.append(warning(subject, "models", f"{model.name} is not on the vendor's list", mend))
     return findings

@@ -67,7 +67,10 @@ async def reach(subject: str, url: str, provider: ProviderSettings, clock: Clock
         await _close(writer)
     except (OSError, TimeoutError) as error:
         words = f"{place} takes no connection: {_words(error)}"
-        return [*findings, failed(subject, "tcp", words, "open the firewall for it, or set proxy")]
+        mend = "open the firewall for it, or set proxy"
+        if isinstance(error, ConnectionRefusedError):  # the machine answers, and says that nobody listens there
+            mend = "is the server running, and is this its port? If so: " + mend
+        return [*findings, failed(subject, "tcp", words, mend)]
     findings.append(good(subject, "tcp", f"{place} takes connections"))
     if secure:
         findings.append(await _tls(subject, host, port, provider, clock))

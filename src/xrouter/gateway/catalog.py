@@ -84,7 +84,8 @@ class Catalog:
         wanted = model[:200].lower()
         by_lower = {name.lower(): name for name in self.served}
         short = {name.rpartition("/")[2]: full for name, full in by_lower.items()}
-        found = [by_lower[name] for name in get_close_matches(wanted, by_lower, 3, 0.5)]
+        found = [full for name, full in by_lower.items() if name.partition("/")[2] == wanted]  # the provider is missing
+        found += [by_lower[name] for name in get_close_matches(wanted, by_lower, 3, 0.5)]
         found += [short[name] for name in get_close_matches(wanted.rpartition("/")[2], short, 3, 0.6)]
         found += [full for name, full in by_lower.items() if wanted and wanted in name]
         return list(dict.fromkeys(found))[:3]
@@ -116,12 +117,12 @@ def build(
         if not served[alias]:
             raise ValueError(f"alias {alias!r} names no model")
     if default_model is not None and default_model not in served:
-        raise ValueError(f"the default model {default_model!r} is not served; known: {_names(served)}")
+        raise ValueError(f"default_model: {default_model!r} is not served; known: {_names(served)}")
     for operation, name in (default_models or {}).items():
         if name not in served:
-            raise ValueError(f"the default model {name!r} for {operation} is not served; known: {_names(served)}")
+            raise ValueError(f"default_models.{operation}: {name!r} is not served; known: {_names(served)}")
         if not _any_serves(served[name], operation):
-            raise ValueError(f"the default model {name!r} for {operation} does not do that")
+            raise ValueError(f"default_models.{operation}: {name!r} does not do that")
     return Catalog(served, default_model, simulated, fault_hint, default_models or {})
 
 

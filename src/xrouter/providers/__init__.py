@@ -10,6 +10,7 @@ import pkgutil
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from difflib import get_close_matches
+from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, cast, get_args
@@ -17,6 +18,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from xrouter.configuration.known_models import known
 from xrouter.configuration.prices import catalogue
 from xrouter.core.clock import Clock
 from xrouter.core.deployment import Deployment, Timeouts
@@ -106,19 +108,39 @@ def read_model_options(name: str, model: ModelSettings, options: type[_Table]) -
 
 def read_table(table: Mapping[str, Any], struct: type[_Table], place: str, joint: str) -> _Table:
     """Plain data as a struct. Raises `ConfigError` that names `place` + `joint` + field, and says what is wrong."""
-    known = [field.encode_name for field in msgspec.structs.fields(struct)]
-    table = _secrets_from_files(table, struct, known, place, joint)
-    for name in table:
-        if name not in known:
-            near = get_close_matches(name, known, 1)
+    fields = {field.encode_name: field.type for field in msgspec.structs.fields(struct)}
+    table = _secrets_from_files(table, struct, list(fields), place, joint)
+    problems = []
+    for name, value in table.items():
+        if name not in fields:
+            near = get_close_matches(name, fields, 1)
             guess = f"; did you mean {near[0]!r}?" if near else ""
-            raise ConfigError(f"{place}{joint}{name}: is not a known key{guess}")
+            problems.append(f"{place}{joint}{name}: is not a known key{guess}")
+            continue
+        try:
+            msgspec.convert(value, fields[name], dec_hook=_decode)
+        except msgspec.ValidationError as error:
+            what, _, where = str(error).partition(" - at `$")
+            problems.append(f"{place}{joint}{name}{where.rstrip('`')}: {what[:1].lower()}{what[1:]}")
+    if problems:
+        raise ConfigError("\n".join(problems))
     try:
         return msgspec.convert(table, struct, dec_hook=_decode)
-    except msgspec.ValidationError as error:
-        what, _, where = str(error).partition(" - at `$")
-        field = where.rstrip("`").lstrip(".")
-        raise ConfigError(f"{place}{joint + field if field else ''}: {what[:1].lower()}{what[1:]}") from None
+    except msgspec.ValidationError as error:  # a field that is missing
+        words = str(error)
+        raise ConfigError(f"{place}: {words[:1].lower()}{words[1:]}") from None
+
+
+def check_all(*checks: Callable[[], object]) -> None:
+    """Makes every check, though some raise `ConfigError`; raises one that holds the words of all."""
+    problems: list[str] = []
+    for check in checks:
+        try:
+            check()
+        except ConfigError as error:
+            problems += str(error).splitlines()
+    if problems:
+        raise ConfigError("\n".join(dict.fromkeys(problems)))
 
 
 def _secrets_from_files(
@@ -214,36 +236,49 @@ def list_deployments(
     listed_as: Callable[[str], str] = lambda model: model,
     one_choice: bool = False,
     one_input: bool = False,
+    parameters: Callable[[ModelSettings], frozenset[str]] = lambda _model: frozenset(),
+    sees: Callable[[str], bool] = lambda _model: False,
 ) -> tuple[Deployment, ...]:
     """The deployments of one account. `max_concurrency` is the kind's own default; prices are those of the catalogue
     (`configuration/prices.toml`), where a model stands under `listed_as(its name)`. What the operator wrote wins over
     both. `options` and `model_options` are the structs that the kind reads its own settings with. `serves` says what
-    a model can do by its name; `one_choice` and `one_input` as in `Deployment`."""
-    read_options(name, settings, options)
-    for model in settings.models:
-        read_model_options(name, model, model_options)
-    limit = max_concurrency if settings.max_concurrency is None else settings.max_concurrency
+    a model can do by its name, `sees` whether it takes pictures; `one_choice`, `one_input` and `parameters` as in
+    `Deployment`."""
     built_in = catalogue(kind)
+    prices: dict[str, Price | None] = {}
+
+    def check_model(number: int, model: ModelSettings) -> None:
+        serves_all = model.serves or serves(model.name)
+        price = built_in.get(listed_as(model.name))
+        prices[model.name] = _price(f"providers.{name}.models.{number}", model, serves_all, price)
+
+    check_all(
+        lambda: read_options(name, settings, options),
+        *(partial(read_model_options, name, model, model_options) for model in settings.models),
+        *(partial(check_model, number, model) for number, model in enumerate(settings.models)),
+    )
+    limit = max_concurrency if settings.max_concurrency is None else settings.max_concurrency
+    facts = {model.name: known(kind, listed_as(model.name)) for model in settings.models}
     return tuple(
         Deployment(
             id=f"{name}/{model.name}",
             provider=name,
             kind=kind,
             upstream_model=model.name,
-            price=_price(
-                f"providers.{name}.models.{number}",
-                model,
-                model.serves or serves(model.name),
-                built_in.get(listed_as(model.name)),
-            ),
+            price=prices[model.name],
             timeouts=_timeouts(model.timeouts or settings.timeouts),
             max_concurrency=limit,
             credential=_slot_name(name, kind, settings.api_key),
             serves=model.serves or serves(model.name),
             one_choice=one_choice,
             one_input=one_input,
+            parameters=parameters(model) if Operation.CHAT in (model.serves or serves(model.name)) else frozenset(),
+            inputs=model.inputs
+            or facts[model.name].inputs
+            or frozenset({"text", "image"} if sees(model.name) else {"text"}),
+            context_tokens=model.context_tokens or facts[model.name].context_tokens,
         )
-        for number, model in enumerate(settings.models)
+        for model in settings.models
     )
 
 

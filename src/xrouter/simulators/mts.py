@@ -1,7 +1,8 @@
 """MWS Cloud Platform, GPT Model Hub: open models behind a project's path, with error codes of its own.
 
-Its list of codes is published without HTTP statuses and without the envelope: both are assumptions here, and the
-switch `flat_errors` takes the envelope away. https://mws.ru/docs/cloud-platform/gpt/general/error-codes.html
+Its list of codes is published in part, without HTTP statuses and without the envelope: these are assumptions here, and
+the switch `flat_errors` takes the envelope away. What a model's server refuses comes in LiteLLM's words, whose code is
+the status. https://mws.ru/docs/cloud-platform/gpt/general/error-codes.html
 """
 
 import uuid
@@ -21,7 +22,7 @@ from xrouter.simulators.wire import Wire
 FORM: Final = "mts"
 _DEPRECATED: Final = "qwen2.5-72b-instruct"
 _OFF: Final = "llama-3.1-8b-instruct"
-_CODES: Final = {400: "VALIDATION_FAILED", 401: "UNAUTHORIZED", 403: "ACCESS_DENIED", 429: "TOO_MANY_REQUESTS"}
+_CODES: Final = {400: "400", 401: "UNAUTHORIZED", 403: "ACCESS_DENIED", 429: "TOO_MANY_REQUESTS"}
 
 
 class Mts(Vllm):
@@ -92,6 +93,9 @@ class Mts(Vllm):
         if chat.prompt_tokens + (chat.max_tokens or 1) > model.max_model_len:
             raise Refusal(400, f"More than {model.max_model_len} tokens", code="MAX_TOKENS_EXCEEDED")
         return chat
+
+    def _check_dimensions(self, data: dict[str, Any]) -> None:
+        """What becomes of `dimensions` is not documented: here nothing, which is the worst that can be."""
 
     async def _rerank(self, request: web.Request, wire: Wire) -> None:
         """POST /cohere/v2/rerank: Cohere's form."""

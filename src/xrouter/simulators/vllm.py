@@ -318,6 +318,7 @@ class Vllm:
             raise bad_request(f"('body', 'input'): Input should be a string or a list of up to {MAX_INPUTS} strings")
         if not all(isinstance(text, str) for text in texts):
             raise bad_request("('body', 'input'): Input should be a valid string")
+        self._check_dimensions(data)
         encoding = data.get("encoding_format", "float")
         if encoding not in ("float", "base64"):
             raise bad_request("('body', 'encoding_format'): Input should be 'float' or 'base64'")
@@ -339,6 +340,14 @@ class Vllm:
         body = {**frame, "model": data["model"], "data": rows} | ({} if fault.name == "no-usage" else {"usage": usage})
         whole = delivery.Whole(msgspec.json.encode(body), 0, 1)
         await delivery.send_whole(wire, whole, _JSON, fault, self._error, self._desk.switches)
+
+    def _check_dimensions(self, data: dict[str, Any]) -> None:
+        """No model here was trained to leave some numbers out."""
+        if data.get("dimensions") is not None:
+            raise bad_request(
+                f'Model "{data["model"]}" does not support matryoshka representation, changing output dimensions will '
+                "lead to poor results."
+            )
 
     async def _models(self, _request: web.Request, wire: Wire) -> None:
         names = [*MODELS, *self._desk.switches.models]

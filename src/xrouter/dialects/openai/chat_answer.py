@@ -119,6 +119,8 @@ def usage(call: Call) -> dict[str, Any] | None:
     if tokens.extra:
         found |= {name: raw for name, raw in tokens.extra.items() if name not in _MONEY}
     found["cost"] = cost(call)
+    if meter.unpriced(call):
+        found["unpriced"] = True
     if tokens.estimated:
         found["estimated"] = True
     return found

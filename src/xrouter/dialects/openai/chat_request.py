@@ -15,6 +15,7 @@ from xrouter.core.chat import ChatRequest, Fields, Role
 from xrouter.core.errors import Invalid
 from xrouter.dialects.openai import legacy_functions
 from xrouter.dialects.openai.fields import (
+    NAME,
     Checks,
     Count,
     ModelId,
@@ -34,7 +35,7 @@ from xrouter.dialects.openai.fields import (
 MAX_MESSAGES = 2048
 MAX_TOOLS = 128
 
-_Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+_Name = Annotated[str, Meta(pattern=NAME)]
 
 
 class _CalledFunction(Struct):

@@ -73,6 +73,8 @@ def usage(call: Call) -> dict[str, Any]:
     tokens = meter.used(call)
     read = 0 if tokens is None else tokens.input_tokens
     found: dict[str, Any] = {"prompt_tokens": read, "total_tokens": read, "cost": chat_answer.cost(call)}
+    if meter.unpriced(call):
+        found["unpriced"] = True
     if tokens is not None and tokens.estimated:
         found["estimated"] = True
     return found

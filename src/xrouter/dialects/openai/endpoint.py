@@ -19,7 +19,7 @@ from xrouter.dialects import end_user
 from xrouter.dialects.exchange import JSON, Exchange, Silence
 from xrouter.dialects.limits import Limits
 from xrouter.edge import body as request_body
-from xrouter.gateway import pipeline
+from xrouter.gateway import meter, pipeline
 from xrouter.gateway.gateway import Gateway
 
 
@@ -127,6 +127,8 @@ class Endpoint:
         if answer is None:
             raise Internal("The provider's adapter gave no answer.")
         headers = [JSON, *self._headers(call), (b"x-xrouter-cost-rub", rub_text(call.cost_micro).encode())]
+        if meter.unpriced(call):
+            headers.append((b"x-xrouter-unpriced", b"true"))
         await exchange.answer(200, headers, asked.whole(call, answer))
 
     async def _stream(self, exchange: Exchange, call: Call, writer: Writer) -> None:
@@ -159,6 +161,9 @@ class Endpoint:
             headers.append((b"x-xrouter-dropped-params", ",".join(served.dropped).encode()))
         if call.hold is not None:
             headers += call.hold.headers()
+        if served.clamped:
+            told = ",".join(f"{name}={value:g}" for name, value in served.clamped.items())
+            headers.append((b"x-xrouter-clamped", told.encode()))
         return headers
 
 

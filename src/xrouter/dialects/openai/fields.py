@@ -22,6 +22,8 @@ Text = Annotated[str, Meta(max_length=512)]
 Count = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 ModelId = Annotated[str, Meta(min_length=1, max_length=512)]
 ModelIds = Annotated[list[ModelId], Meta(max_length=MAX_MODELS)]
+NAME = "^[A-Za-z0-9_-]{1,64}$"
+SIZE = "^(auto|[1-9][0-9]{1,4}x[1-9][0-9]{1,4})$"
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
 Stops = Annotated[list[str], Meta(max_length=4)] | str
 Temperature = Annotated[float, Meta(ge=0, le=2)]
@@ -135,6 +137,17 @@ def top_level(body: bytes) -> Fields:
 
 _MISSING = re.compile(r"missing required field `(?P<field>[^`]+)`")
 _WRONG_WORD = re.compile(r"Invalid enum value (?P<value>.+)$", re.DOTALL)
+_OUT_OF_RANGE = re.compile(
+    r"Expected `(?P<kind>str|array|int|float|object)` (?P<length>of length )?(?P<bound>>=|<=|>|<) (?P<number>[0-9.-]+)$"
+)
+_BOUNDS = {">=": "at least {}", "<=": "at most {}", ">": "more than {}", "<": "less than {}"}
+_UNITS = {"str": " characters", "array": " entries", "object": " entries"}
+_PATTERN = re.compile(r"Expected `str` matching regex '(?P<pattern>.+)'$", re.DOTALL)
+# Who reads these words knows no regular expressions, or need not.
+_PATTERNS = {
+    NAME: "must be 1 to 64 letters, digits, _ and -",
+    SIZE: "must be WIDTHxHEIGHT in pixels, such as 1024x1024, or auto",
+}
 _STEP = re.compile(r"\[[^]]*\]|[^.\[\]]+")
 
 
@@ -173,4 +186,16 @@ def invalid(name: str, error: msgspec.DecodeError, kind: Any) -> Invalid:
     if wrong:
         allowed = _words_at(kind, path)
         text = f"{wrong['value'][:100]} is not allowed" + (f"; allowed: {', '.join(allowed)}" if allowed else "")
-    return Invalid(f"{param}: {text}.", param=param, code=code)
+    return Invalid(f"{param}: {_in_words(text)}.", param=param, code=code)
+
+
+def _in_words(text: str) -> str:
+    """msgspec's complaint about a length, a range or a pattern as a person would say it; another one as it is."""
+    bad = _OUT_OF_RANGE.fullmatch(text)
+    if bad:
+        if bad["length"] and (bad["bound"], bad["number"]) == (">=", "1"):
+            return "must not be empty"
+        bound = _BOUNDS[bad["bound"]].format(bad["number"])
+        return f"must have {bound}{_UNITS[bad['kind']]}" if bad["length"] else f"must be {bound}"
+    shaped = _PATTERN.fullmatch(text)
+    return _PATTERNS.get(shaped["pattern"], text) if shaped else text

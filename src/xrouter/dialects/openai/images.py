@@ -13,7 +13,7 @@ from xrouter.core.errors import Invalid
 from xrouter.core.images import Images, ImagesRequest
 from xrouter.dialects.openai import chat_answer
 from xrouter.dialects.openai.endpoint import Asked, Form
-from xrouter.dialects.openai.fields import Checks, ModelId, ModelIds, Preferences, Text, preferred, require
+from xrouter.dialects.openai.fields import SIZE, Checks, ModelId, ModelIds, Preferences, Text, preferred, require
 from xrouter.gateway import meter
 
 MAX_PROMPT = 32_000
@@ -34,7 +34,7 @@ TYPES: dict[str, Any] = {
     "response_format": Literal["url", "b64_json"],
     "safety_identifier": Text,
     "seed": int,
-    "size": Annotated[str, Meta(pattern=r"^(auto|[1-9][0-9]{1,4}x[1-9][0-9]{1,4})$")],
+    "size": Annotated[str, Meta(pattern=SIZE)],
     "stream": bool,
     "style": Literal["vivid", "natural"],
     "user": Text,
@@ -99,6 +99,8 @@ def _usage(call: Call) -> dict[str, Any]:
         "total_tokens": read + made,
         "cost": chat_answer.cost(call),
     }
+    if meter.unpriced(call):
+        found["unpriced"] = True
     if tokens is not None and tokens.estimated:
         found["estimated"] = True
     return found

@@ -61,7 +61,7 @@ def parse(body: bytes) -> tuple[ChatRequest, bool, bool]:
         fields.setdefault("prompt_cache_key", fields["session_id"])
     if "model" not in values and values.get("models"):
         values["model"], *values["models"] = values["models"]
-    wants_usage = values["usage"].include if "usage" in values else False
+    wants_usage = "usage" not in values or values["usage"].include is not False  # OpenRouter's streams always have it
     request = chat_request.made({name: raw for name, raw in fields.items() if name not in _OURS}, values)
     if wants_usage and request.stream:
         request = msgspec.structs.replace(request, include_usage=True)

@@ -31,6 +31,20 @@ _OUTPUTS = {
     Operation.IMAGES: "image",
     Operation.RERANK: "rerank",
 }
+# OpenRouter's words for what a model follows, in its order.
+_PARAMETERS = (
+    "temperature", "top_p", "top_k", "min_p", "top_a", "frequency_penalty", "presence_penalty", "repetition_penalty",
+    "max_tokens", "max_completion_tokens", "logit_bias", "logprobs", "top_logprobs", "prediction", "seed",
+    "response_format", "structured_outputs", "stop", "tools", "tool_choice", "parallel_tool_calls",
+    "include_reasoning", "reasoning", "reasoning_effort", "web_search_options", "verbosity",
+)  # fmt: skip
+# What this door makes of other parameters.
+_MADE_OF = {
+    "structured_outputs": "response_format",
+    "reasoning": "reasoning_effort",
+    "include_reasoning": "reasoning_effort",
+}
+_INPUTS = ("text", "image", "file", "audio", "video")
 _UNKNOWN_PRICE = "-1"
 
 
@@ -87,22 +101,25 @@ def _model(name: str, deployments: tuple[Deployment, ...], now: float) -> dict[s
     first = deployments[0]
     served = frozenset[Operation]().union(*(one.serves for one in deployments))
     outputs = [word for operation, word in _OUTPUTS.items() if operation in served]
+    taken = frozenset[str]().union(*(one.inputs for one in deployments))
+    inputs = [word for word in _INPUTS if word in taken]
+    followed = frozenset[str]().union(*(one.parameters for one in deployments))
     return {
         "id": name,
         "canonical_slug": name,
         "name": name,
         "created": first.created,
-        "context_length": None,
+        "context_length": first.context_tokens,
         "architecture": {
-            "input_modalities": ["text"],
+            "input_modalities": inputs,
             "output_modalities": outputs,
-            "modality": f"text->{'+'.join(outputs)}",
+            "modality": f"{'+'.join(inputs)}->{'+'.join(outputs)}",
         },
         "pricing": _pricing(first, now),
-        "top_provider": {"is_moderated": False, "context_length": None, "max_completion_tokens": None},
+        "top_provider": {"is_moderated": False, "context_length": first.context_tokens, "max_completion_tokens": None},
         "per_request_limits": None,
         "default_parameters": None,
-        "supported_parameters": [],
+        "supported_parameters": [word for word in _PARAMETERS if word in followed or _MADE_OF.get(word) in followed],
         "supported_voices": None,
         "links": {"details": f"{PATH}/{name}"},
     }

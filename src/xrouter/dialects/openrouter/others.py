@@ -40,6 +40,7 @@ class CompletionWriter(completions.Writer):
 
 def _completion_asked(body: bytes) -> Asked:
     request, strict = completions.parse(body)
+    request = msgspec.structs.replace(request, include_usage=request.stream)
     return Asked(request, _completion, CompletionWriter, strict)
 
 

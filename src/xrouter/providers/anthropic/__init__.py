@@ -14,6 +14,7 @@ from xrouter.core.chat import ChatRequest, Event
 from xrouter.core.clock import Clock
 from xrouter.core.closing import closing
 from xrouter.core.deployment import Deployment
+from xrouter.core.errors import Invalid
 from xrouter.core.operation import Operation
 from xrouter.core.ports import ChatProvider
 from xrouter.providers import list_deployments, read_options, upstream_url
@@ -24,7 +25,7 @@ from xrouter.transport import Transport
 from .answer import Reading, read_answer
 from .failures import error_of
 from .options import Options
-from .request import vendor_request
+from .request import parameters, vendor_request
 from .stream import StreamReader
 
 _KIND: Final = "anthropic"
@@ -40,7 +41,17 @@ def deployments(name: str, settings: ProviderSettings) -> tuple[Deployment, ...]
     for model in settings.models:
         if model.serves and model.serves != {Operation.CHAT}:
             raise ConfigError(f"providers.{name}.models.{model.name}.serves: {_KIND} serves chat alone")
-    return list_deployments(name, settings, kind=_KIND, max_concurrency=0, options=Options, one_choice=True)
+    followed = parameters(read_options(name, settings, Options))
+    return list_deployments(
+        name,
+        settings,
+        kind=_KIND,
+        max_concurrency=0,
+        options=Options,
+        one_choice=True,
+        parameters=lambda _model: followed,
+        sees=lambda _model: True,
+    )
 
 
 def connect(name: str, settings: ProviderSettings, http: Transport, clock: Clock) -> ChatProvider:
@@ -72,8 +83,12 @@ class Anthropic:
 
     async def chat(self, request: ChatRequest, attempt: Attempt) -> AsyncGenerator[Event, None]:
         """See `core.ports.ChatProvider`."""
-        upstream = vendor_request(request, attempt.deployment.upstream_model, self._options)
+        try:
+            upstream = vendor_request(request, attempt.deployment.upstream_model, self._options)
+        except Invalid as error:
+            raise error.about(attempt.deployment.id) from None
         attempt.drop(upstream.dropped)
+        attempt.clamp(upstream.clamped)
         headers = self._stream_headers if request.stream else self._whole_headers
         url = f"{self._base_url}/messages"
         async with self._exchange.post(url, headers=headers, body=upstream.body, attempt=attempt) as reply:

@@ -4,6 +4,7 @@ A signed piece of thinking travels through the client as an entry of `reasoning_
 made common: the vendor takes thinking back only with its signature.
 """
 
+import base64
 import re
 from typing import Any, Final
 
@@ -106,10 +107,19 @@ def _document(given: Any, place: str) -> dict[str, Any]:
         source: dict[str, Any] = {"type": "url", "url": _outside(data, place)}
     elif inside["type"].lower() == "application/pdf":
         source = {"type": "base64", "media_type": "application/pdf", "data": inside["data"]}
+    elif inside["type"].lower().startswith("text/"):
+        source = {"type": "text", "media_type": "text/plain", "data": _text_of(inside["data"], place)}
     else:
-        raise Invalid("This model reads files of the type application/pdf.", param=place)
+        raise Invalid("This model reads files of the types application/pdf and text/plain.", param=place)
     name = given.get("filename")
     return {"type": "document", "source": source, **({"title": name} if isinstance(name, str) and name else {})}
+
+
+def _text_of(b64: str, place: str) -> str:
+    try:
+        return base64.b64decode(b64, validate=True).decode()
+    except ValueError:
+        raise Invalid("A file of text must be UTF-8 in base64.", param=place) from None
 
 
 def _outside(url: str, place: str) -> str:

@@ -4,6 +4,7 @@ Source: https://docs.anthropic.com/en/api/messages
 """
 
 import hashlib
+from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -24,6 +25,7 @@ _READ: Final = frozenset(
         "thinking", "tool_choice", "tools", "top_k", "top_p", "user",
     }
 )  # fmt: skip
+_NO_PARAMETERS: Final = frozenset({"messages", "modalities", "model", "models", "stream", "stream_options"})
 _SAMPLING: Final = ("temperature", "top_p", "top_k")
 _LEAST_BUDGET: Final = 1024  # tokens; the vendor refuses less
 # Our measure of "how much": the vendor's older models know budgets only.
@@ -34,12 +36,18 @@ _JSON_ONLY: Final = (
 
 
 class VendorRequest(NamedTuple):
-    """What goes out. `dropped` names parameters; `wants_object`: the client wants a JSON object, and the vendor was
-    only asked for it in words."""
+    """What goes out. `dropped` and `clamped` as in `Attempt`; `wants_object`: the client wants a JSON object, and the
+    vendor was only asked for it in words."""
 
     body: bytes
     dropped: tuple[str, ...]
     wants_object: bool
+    clamped: Mapping[str, float]
+
+
+def parameters(options: Options) -> frozenset[str]:
+    """The names of the parameters that are followed, by the vendor or by us."""
+    return _READ - _NO_PARAMETERS - (frozenset() if options.is_old else frozenset(_SAMPLING))
 
 
 def vendor_request(request: ChatRequest, model: str, options: Options) -> VendorRequest:
@@ -65,9 +73,9 @@ def vendor_request(request: ChatRequest, model: str, options: Options) -> Vendor
         _add_thinking(fields, wanted)
     elif not options.is_old and request.field("reasoning_effort") == "none":
         fields["thinking"] = {"type": "disabled"}
-    _add_sampling(request, fields, options, dropped, thinking=wanted is not None)
+    clamped = _add_sampling(request, fields, options, dropped, thinking=wanted is not None)
     _add_rest(request, fields)
-    return VendorRequest(msgspec.json.encode(fields), tuple(dropped), wants_object)
+    return VendorRequest(msgspec.json.encode(fields), tuple(dropped), wants_object, clamped)
 
 
 def _thinking(request: ChatRequest, options: Options, dropped: list[str]) -> dict[str, Any] | None:
@@ -122,16 +130,21 @@ def _add_format(request: ChatRequest, fields: dict[str, Any], talk: Conversation
 
 def _add_sampling(
     request: ChatRequest, fields: dict[str, Any], options: Options, dropped: list[str], *, thinking: bool
-) -> None:
-    """Sampling is gone from newer versions, and older ones refuse it beside thinking."""
+) -> dict[str, float]:
+    """Sampling is gone from newer versions, and older ones refuse it beside thinking. Gives what was clamped: the
+    vendor's temperature ends at 1."""
+    clamped: dict[str, float] = {}
     for name in _SAMPLING:
         value = request.field(name)
         if value is None:
             continue
         if not options.is_old or thinking:
             dropped.append(name)
+        elif name == "temperature" and value > 1:
+            fields[name] = clamped[name] = 1
         else:
-            fields[name] = min(value, 1) if name == "temperature" else value
+            fields[name] = value
+    return clamped
 
 
 def _add_rest(request: ChatRequest, fields: dict[str, Any]) -> None:

@@ -6,7 +6,7 @@ PyPI. The server certificates are issued by the Russian national CA: name its ro
 
 import asyncio
 import re
-from base64 import b64encode
+from base64 import b64decode, b64encode
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -27,9 +27,9 @@ from xrouter.core.images import Image, Images, ImagesRequest
 from xrouter.core.operation import Operation
 from xrouter.core.ports import ChatProvider
 from xrouter.core.secret import Secret
-from xrouter.providers import list_deployments, read_model_options, read_options, upstream_url
+from xrouter.providers import check_all, list_deployments, read_model_options, read_options, upstream_url
 from xrouter.providers._http import Exchange, Reply
-from xrouter.settings import ConfigError, ProviderSettings
+from xrouter.settings import ConfigError, ModelSettings, ProviderSettings
 from xrouter.transport import Transport
 from xrouter.transport.client import open_transport
 
@@ -42,7 +42,7 @@ from .login import Token, TokenKeeper
 from .logins import Login, ReadyToken, basic
 from .pictures import mime_of, picture_in, picture_request
 from .reading import Reading
-from .request import Contract, VendorRequest, Ways, vendor_request
+from .request import Contract, VendorRequest, Ways, parameters, vendor_request
 from .vectors import read_vectors, vectors_request
 
 ROOTS: Final = "the Russian Trusted Root CA and Sub CA (PEM, from gosuslugi.ru/crt)"
@@ -63,6 +63,10 @@ _READERS: Final = {"v1": StreamReader, "v2": StreamReaderV2}
 _WHOLE: Final = {"v1": read_answer, "v2": read_answer_v2}
 
 
+LOGIN: Final = "check api_key, scope and options: is the key whole, of this account, and not revoked?"
+"""What to look at when the vendor does not let us in."""
+
+
 class Options(msgspec.Struct):
     """What only GigaChat knows. `contract` is the form of chats. Without an `api_key`: `user` and `password` of a
     corporate stand, or an `access_token` that somebody else looks after."""
@@ -81,19 +85,38 @@ class ModelOptions(msgspec.Struct):
 
 def deployments(name: str, settings: ProviderSettings) -> tuple[Deployment, ...]:
     """See `providers.ProviderKind`."""
-    upstream_url(name, settings, _BASE_URL)
-    scope, options = _scope(name, settings), read_options(name, settings, Options)
+    found: list[Deployment] = []
+    check_all(
+        lambda: upstream_url(name, settings, _BASE_URL),
+        lambda: _scope(name, settings),
+        lambda: _check_key(name, settings),
+        lambda: found.extend(_list(name, settings)),
+    )
+    return tuple(found)
+
+
+def _list(name: str, settings: ProviderSettings) -> tuple[Deployment, ...]:
+    try:
+        options = read_options(name, settings, Options)
+    except ConfigError:
+        options = Options()  # what is wrong is said below, with all else
     corporate = not settings.scope and not settings.api_key and not options.access_token
+    usual = _CONCURRENCY.get(settings.scope or _DEFAULT_SCOPE, 1)
     return list_deployments(
         name,
         settings,
         kind=_KIND,
-        max_concurrency=_CORPORATE_CONCURRENCY if corporate else _CONCURRENCY[scope],
+        max_concurrency=_CORPORATE_CONCURRENCY if corporate else usual,
         options=Options,
         model_options=ModelOptions,
         serves=_serves,
         one_choice=True,
+        parameters=lambda model: parameters(_contract(name, model, options)),
     )
+
+
+def _contract(name: str, model: ModelSettings, options: Options) -> Contract:
+    return read_model_options(name, model, ModelOptions).contract or options.contract
 
 
 def _serves(model: str) -> frozenset[Operation]:
@@ -110,10 +133,7 @@ def connect(name: str, settings: ProviderSettings, http: Transport, clock: Clock
     base_url = upstream_url(name, settings, _BASE_URL)
     tokens = _tokens(name, settings, options, base_url, http, clock)
     account = Account(Exchange(name, http, clock, overflow_statuses=_TOO_LONG), base_url, tokens)
-    contracts = {
-        model.name: read_model_options(name, model, ModelOptions).contract or options.contract
-        for model in settings.models
-    }
+    contracts = {model.name: _contract(name, model, options) for model in settings.models}
 
     def open_own() -> Transport:
         return open_transport(
@@ -155,6 +175,21 @@ def _tokens(
     return None
 
 
+def _check_key(name: str, settings: ProviderSettings) -> None:
+    """The key is sent as it is, so anything else would be a login refused at the first call."""
+    if not settings.api_key:
+        return
+    try:
+        whole = b":" in b64decode(settings.api_key.reveal(), validate=True)
+    except ValueError:
+        whole = False
+    if not whole:
+        raise ConfigError(
+            f"providers.{name}.api_key: must be the authorization key as the vendor's cabinet shows it: base64 of "
+            "client id and client secret with a colon between them"
+        )
+
+
 def _scope(name: str, settings: ProviderSettings) -> str:
     scope = settings.scope or _DEFAULT_SCOPE
     if scope not in _CONCURRENCY:
@@ -181,6 +216,7 @@ class GigaChat:
         contract = self._contract(model)
         upstream, ways = vendor_request(request, model, contract), Ways()
         attempt.drop(upstream.dropped)
+        attempt.clamp(upstream.clamped)
         lent: Lent | None = None
         try:
             if upstream.uploads:

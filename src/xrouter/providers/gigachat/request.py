@@ -36,6 +36,7 @@ _READ = frozenset(
     }
 )  # fmt: skip
 _READ_V2 = frozenset({"logprobs", "top_logprobs"})
+_NO_PARAMETERS = frozenset({"messages", "model", "models", "stream", "stream_options", "session_id", "modalities"})
 # Parameters the vendor lacks, with the values that ask for nothing: there is nothing to report then.
 _NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "frequency_penalty": (0,),
@@ -49,7 +50,7 @@ _NEUTRAL: Mapping[str, tuple[Any, ...]] = {
 # Contract v1 never calls in parallel; v2 may, and cannot be told not to.
 _PARALLEL: Mapping[Contract, tuple[bool, ...]] = {"v1": (True, False), "v2": (True,)}
 _EFFORTS: Mapping[Contract, Mapping[str, str]] = {
-    "v1": {"low": "low", "medium": "medium", "high": "high", "xhigh": "high", "max": "high"},
+    "v1": {"minimal": "low", "low": "low", "medium": "medium", "high": "high", "xhigh": "high", "max": "high"},
     "v2": {
         "none": "off", "minimal": "low", "low": "low", "medium": "medium", "high": "high", "xhigh": "high",
         "max": "high",
@@ -81,7 +82,7 @@ class Ways:
 class VendorRequest(NamedTuple):
     """What goes out. `names` leads from the vendor's function names back to the client's; `stops` are the texts at
     which the gateway ends the answer, for the vendor cannot; `uploads` are the files that must be at the vendor
-    first. The last five fields are for the answer, and for other `Ways` of saying the same."""
+    first. The last fields but `clamped` are for the answer, and for other `Ways` of saying the same."""
 
     body: bytes
     headers: dict[str, str]
@@ -94,6 +95,7 @@ class VendorRequest(NamedTuple):
     schemas: Mapping[str, dict[str, Any]] = MappingProxyType({})
     has_states: bool = False
     has_schema: bool = False
+    clamped: Mapping[str, float] = MappingProxyType({})
 
 
 class _Format(NamedTuple):
@@ -115,6 +117,12 @@ class _Asked(NamedTuple):
     forced: str | None
     silent: bool
     format: dict[str, Any] | None
+
+
+def parameters(contract: Contract) -> frozenset[str]:
+    """The names of the parameters that are followed, by the vendor or by us."""
+    more = _READ_V2 if contract == "v2" else {"parallel_tool_calls"}
+    return (_READ | more) - _NO_PARAMETERS
 
 
 def vendor_request(request: ChatRequest, model: str, contract: Contract = "v1", ways: Ways = Ways()) -> VendorRequest:
@@ -148,6 +156,7 @@ def vendor_request(request: ChatRequest, model: str, contract: Contract = "v1", 
         schemas=_changed(offered, functions, form),
         has_states=ways.states and any(turn.state for turn in turns),
         has_schema=form.sent is not None and not offered and not hosted,
+        clamped=_clamped(request) if contract == "v2" else {},
     )
 
 
@@ -180,7 +189,7 @@ def _v2_body(request: ChatRequest, asked: _Asked, ways: Ways) -> dict[str, Any]:
     options = _sampling(request)
     options |= {name: extras[name] for name in ("repetition_penalty", "update_interval") if name in extras}
     if request.field("logprobs"):
-        options["top_logprobs"] = min(max(request.field("top_logprobs") or 1, 1), _MOST_LOGPROBS)
+        options["top_logprobs"] = min(request.field("top_logprobs") or 1, _MOST_LOGPROBS)
     effort = _EFFORTS["v2"].get(request.field("reasoning_effort") or "")
     if effort:
         options["reasoning"] = {"effort": effort}
@@ -200,6 +209,11 @@ def _v2_body(request: ChatRequest, asked: _Asked, ways: Ways) -> dict[str, Any]:
     if request.stream:
         body["stream"] = True
     return body
+
+
+def _clamped(request: ChatRequest) -> dict[str, float]:
+    wanted = request.field("top_logprobs") if request.field("logprobs") else None
+    return {"top_logprobs": _MOST_LOGPROBS} if wanted is not None and wanted > _MOST_LOGPROBS else {}
 
 
 def _tool_config(asked: _Asked) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from xrouter.core.clock import Clock
 from xrouter.core.closing import closing
 from xrouter.core.deployment import Deployment
 from xrouter.core.embeddings import Embeddings, EmbeddingsRequest
+from xrouter.core.errors import Invalid
 from xrouter.core.images import Images, ImagesRequest
 from xrouter.core.ports import ChatProvider
 from xrouter.core.rerank import Ranking, RerankRequest
@@ -25,14 +26,14 @@ from xrouter.settings import ConfigError, ProviderSettings
 from xrouter.transport import Transport
 
 from .answer import read_answer
-from .embeddings import embeddings_request, read_embeddings
+from .embeddings import check_length, embeddings_request, read_embeddings
 from .errors import ErrorCodes
 from .gather import gather
 from .images import images_request, read_images
 from .lists import read_count, read_model_ids
 from .ranking import read_ranking, rerank_request
 from .reading import Reading, reading
-from .request import upstream_request
+from .request import parameters, upstream_request
 from .rows import Quirks, Row, rows, serves
 from .stream import StreamReader
 
@@ -70,7 +71,16 @@ class RowKind:
 
     def deployments(self, name: str, settings: ProviderSettings) -> tuple[Deployment, ...]:
         self._base_url(name, settings)
-        return list_deployments(name, settings, kind=self._kind, max_concurrency=0, options=Quirks, serves=serves)
+        followed = parameters(self._row.with_options(settings.options, read_options(name, settings, Quirks)))
+        return list_deployments(
+            name,
+            settings,
+            kind=self._kind,
+            max_concurrency=0,
+            options=Quirks,
+            serves=serves,
+            parameters=lambda _model: followed,
+        )
 
     def connect(self, name: str, settings: ProviderSettings, http: Transport, clock: Clock) -> ChatProvider:
         if self._row.needs_key and not settings.api_key:
@@ -102,7 +112,10 @@ class OpenAICompatible:
 
     async def chat(self, request: ChatRequest, attempt: Attempt) -> AsyncGenerator[Event, None]:
         """See `core.ports.ChatProvider`. Text to be continued goes to `/completions` where the server has it."""
-        upstream = upstream_request(request, attempt.deployment.upstream_model, self._row)
+        try:
+            upstream = upstream_request(request, attempt.deployment.upstream_model, self._row)
+        except Invalid as error:
+            raise error.about(attempt.deployment.id) from None
         attempt.drop(upstream.dropped)
         how = reading(self._row, upstream, attempt.id)
         headers = self._stream_headers if upstream.stream else self._whole_headers
@@ -129,7 +142,10 @@ class OpenAICompatible:
         body, dropped = embeddings_request(request, attempt.deployment.upstream_model, self._row)
         attempt.drop(dropped)
         count = len(request.inputs)
-        return await self._ask("embeddings", body, lambda said: read_embeddings(said, count), attempt)
+        found = await self._ask("embeddings", body, lambda said: read_embeddings(said, count), attempt)
+        attempt.usage = found.usage  # the server has worked, even if for nothing
+        check_length(found, request, self._exchange.provider)
+        return found
 
     async def draw(self, request: ImagesRequest, attempt: Attempt) -> Images:
         """See `core.ports.ImagesProvider`."""

@@ -13,6 +13,7 @@ from msgspec import Raw
 
 from xrouter.core.chat import Usage
 from xrouter.core.embeddings import Embeddings, EmbeddingsRequest
+from xrouter.core.errors import Invalid
 
 from .rows import Row
 from .usage import read_input_usage
@@ -75,6 +76,19 @@ def read_embeddings(body: bytes, count: int) -> Embeddings:
     return Embeddings(
         tuple(vectors[place] for place in range(count)), usage, found.model if isinstance(found.model, str) else None
     )
+
+
+def check_length(found: Embeddings, request: EmbeddingsRequest, provider: str) -> None:
+    """Raises `Invalid` for a server that took `dimensions` and did not follow: a vector of another length than the one
+    that was asked for is of no use to anybody."""
+    length = len(found.vectors[0])
+    if request.dimensions not in (None, length):
+        raise Invalid(
+            f"{provider} made vectors of {length} numbers where {request.dimensions} were asked for: this model cannot "
+            "change their length. Leave 'dimensions' out.",
+            param="dimensions",
+            code="unsupported_parameter",
+        )
 
 
 def _numbers(embedding: tuple[float, ...] | str) -> tuple[float, ...]:

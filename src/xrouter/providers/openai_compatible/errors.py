@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
-from .rows import Meaning
+from .rows import Meaning, fits
 
 
 def unlisted(body: Any) -> Any:
@@ -46,8 +46,13 @@ class ErrorCodes:
                 begun = (found for name, found in self._errors.items() if fnmatchcase(word, name))
                 meaning = self._errors.get(word) or next(begun, None)
                 if meaning is not None:
-                    return meaning
+                    return meaning if _is_said(said, meaning) else None
         return None
+
+
+def _is_said(said: dict[str, Any], meaning: Meaning) -> bool:
+    message = str(said.get("message") or said.get("detail") or "")
+    return not meaning.says or fits(message, meaning.says)
 
 
 def _inside(error: dict[str, Any]) -> dict[str, Any]:

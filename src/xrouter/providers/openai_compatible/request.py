@@ -52,6 +52,11 @@ class UpstreamRequest(Struct, frozen=True):
     path: str = "chat/completions"
 
 
+def parameters(row: Row) -> frozenset[str]:
+    """The names of the parameters that such a server follows."""
+    return ((_OPENAI_FIELDS - {"messages"}) | row.extras) - row.drop
+
+
 def upstream_request(request: ChatRequest, model: str, row: Row) -> UpstreamRequest:
     """The body for one server. Decodes a field only where a quirk of `row` needs it. Raises `Invalid` for what the
     server cannot do and what cannot be left out either."""

@@ -23,10 +23,12 @@ EFFORTS: Final[tuple[Effort, ...]] = ("none", "minimal", "low", "medium", "high"
 
 
 class Meaning(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a vendor's own error code stands for: an HTTP status, and a code of ours where there is one."""
+    """What a vendor's own error code stands for: an HTTP status, and a code of ours where there is one. With `says` it
+    stands for that only where one of these patterns fits the message; else the HTTP status that came decides."""
 
     status: int
     code: str | None = None
+    says: tuple[str, ...] = ()
 
 
 class Quirks(msgspec.Struct, frozen=True):

@@ -39,12 +39,12 @@ from xrouter.providers.openai_compatible import read_answer as read_openai_answe
 from xrouter.settings import ProviderSettings
 from xrouter.transport import Transport
 
-from . import native_answer, native_request
+from . import native_answer, native_request, parameters
 from .failures import error_of, judged
 from .key_file import AUDIENCE, ServiceKey, read_iam_token
 from .mending import MendingReader, mended
 from .names import ModelName, check_names, read_name
-from .openai_request import Outgoing, openai_request
+from .openai_request import TAKEN, Outgoing, openai_request
 from .options import Options, check_login, service_key
 
 _KIND: Final = "yandexgpt"
@@ -61,12 +61,20 @@ _POLLS_MAY_FAIL: Final = 3  # one after another; the picture is paid for and may
 
 _Found = TypeVar("_Found")
 
+LOGIN: Final = (
+    "check options.folder (is it the folder of the key's service account?), the role ai.languageModels.user of that "
+    "account, and the key: is it whole and not revoked?"
+)
+"""What to look at when the vendor does not let us in."""
+
 
 def deployments(name: str, settings: ProviderSettings) -> tuple[Deployment, ...]:
     """See `providers.ProviderKind`."""
     upstream_url(name, settings, _BASE_URL)
-    folder = read_options(name, settings, Options).folder
-    names = check_names(name, [model.name for model in settings.models], folder)
+    options = read_options(name, settings, Options)
+    names = check_names(name, [model.name for model in settings.models], options.folder)
+    native = options.surface == "native"
+    followed = parameters.followed(() if native else TAKEN)
     found = list_deployments(
         name,
         settings,
@@ -77,6 +85,8 @@ def deployments(name: str, settings: ProviderSettings) -> tuple[Deployment, ...]
         listed_as=lambda model: names[model].tail,
         one_choice=True,
         one_input=True,
+        parameters=lambda _model: followed,
+        sees=lambda model: not native and (names[model].sees or model in options.vision_models),
     )
     if settings.max_concurrency is not None:
         return found
@@ -132,6 +142,7 @@ class YandexGPT:
         native = self._options.surface == "native"
         outgoing = self._outgoing(request, name, attempt)
         attempt.drop(outgoing.dropped)
+        attempt.clamp(outgoing.clamped)
         exchange = self._native if native else self._openai
         url = f"{self._native_url}/completion" if native else self._chat_url
         accept = "text/event-stream" if request.stream and not native else "application/json"

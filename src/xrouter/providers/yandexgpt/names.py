@@ -69,7 +69,12 @@ def read_name(name: str, folder: str) -> ModelName:
 
 def check_names(account: str, names: list[str], folder: str) -> dict[str, ModelName]:
     """All models of an account by their configured names. Raises `ConfigError`."""
-    try:
-        return {name: read_name(name, folder) for name in names}
-    except ValueError as error:
-        raise ConfigError(f"providers.{account}.models: {error}") from None
+    found, problems = {}, []
+    for name in names:
+        try:
+            found[name] = read_name(name, folder)
+        except ValueError as error:
+            problems.append(f"providers.{account}.models.{name}: {error}")
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return found

@@ -38,7 +38,8 @@ def completion_request(request: ChatRequest, uri: str) -> Outgoing:
     """A chat. Raises `Invalid` for what cannot be said."""
     parameters.refuse(request)
     options: dict[str, Any] = {"stream": request.stream}
-    if (temperature := parameters.temperature(request)) is not None:
+    temperature, clamped = parameters.temperature(request)
+    if temperature is not None:
         options["temperature"] = temperature
     if request.max_tokens is not None:
         options["maxTokens"] = str(request.max_tokens)
@@ -46,7 +47,8 @@ def completion_request(request: ChatRequest, uri: str) -> Outgoing:
         options["reasoningOptions"] = {"mode": "DISABLED" if effort == "none" else "ENABLED_HIDDEN"}
     body = {"modelUri": uri, "completionOptions": options, "messages": _messages(request.messages())}
     body |= _tools(request) | _response_format(request.field("response_format"))
-    return Outgoing(_encode(body), parameters.dropped(request), parameters.stops(request), parameters.one_call(request))
+    stops, one_call = parameters.stops(request), parameters.one_call(request)
+    return Outgoing(_encode(body), parameters.dropped(request), stops, one_call, clamped)
 
 
 def tokenize_request(uri: str, text: str) -> bytes:

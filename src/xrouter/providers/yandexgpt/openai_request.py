@@ -17,7 +17,7 @@ from xrouter.core.errors import Invalid
 from . import parameters
 from .names import ModelName
 
-_TAKEN: Final = ("top_p", "top_k")
+TAKEN: Final = ("top_p", "top_k")
 _EFFORTS: Final = {
     "minimal": "low", "low": "low", "medium": "medium", "high": "high", "xhigh": "high", "max": "high",
 }  # fmt: skip
@@ -27,12 +27,14 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Outgoing(NamedTuple):
-    """What goes out, and what must be known for the answer: where it stops, and whether one call is all."""
+    """What goes out, and what must be known for the answer: where it stops, and whether one call is all. `dropped` and
+    `clamped` as in `Attempt`."""
 
     body: bytes
     dropped: tuple[str, ...]
     stops: tuple[str, ...]
     one_call: bool
+    clamped: Mapping[str, float]
 
 
 def openai_request(request: ChatRequest, name: ModelName, uri: str, *, sees: bool) -> Outgoing:
@@ -40,10 +42,11 @@ def openai_request(request: ChatRequest, name: ModelName, uri: str, *, sees: boo
     parameters.refuse(request)
     stops = parameters.stops(request)
     body: dict[str, Any] = {"model": uri, "stream": request.stream, "messages": _messages(request, name, sees=sees)}
-    for field in _TAKEN:
+    for field in TAKEN:
         if request.field(field) is not None:
             body[field] = request.fields[field]
-    if (temperature := parameters.temperature(request)) is not None:
+    temperature, clamped = parameters.temperature(request)
+    if temperature is not None:
         body["temperature"] = temperature
     if request.max_tokens is not None:
         body["max_tokens"] = request.max_tokens
@@ -54,7 +57,8 @@ def openai_request(request: ChatRequest, name: ModelName, uri: str, *, sees: boo
     if stops and not name.is_own:
         body["stop"] = stops  # vLLM ends there by itself; we look all the same
     softened = _tools(request, body)
-    return Outgoing(_encode(body), parameters.dropped(request, _TAKEN) + softened, stops, parameters.one_call(request))
+    dropped = parameters.dropped(request, TAKEN) + softened
+    return Outgoing(_encode(body), dropped, stops, parameters.one_call(request), clamped)
 
 
 def _tools(request: ChatRequest, body: dict[str, Any]) -> tuple[str, ...]:

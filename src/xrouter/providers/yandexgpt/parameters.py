@@ -28,6 +28,14 @@ _NEUTRAL: Final[Mapping[str, tuple[Any, ...]]] = {
 }
 
 
+_NO_PARAMETERS: Final = frozenset({"messages", "model", "models", "stream", "stream_options", "prompt", "modalities"})
+
+
+def followed(taken: Iterable[str] = ()) -> frozenset[str]:
+    """The names of the parameters that are followed, by the vendor or by us; `taken` are those of a surface alone."""
+    return _READ.union(taken) - _NO_PARAMETERS
+
+
 class Tools(NamedTuple):
     """The functions on offer as `{"name", "description", "parameters", "strict"}`, of those what the client gave.
 
@@ -88,10 +96,10 @@ def _known(function: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def temperature(request: ChatRequest) -> float | None:
-    """The vendor's range ends at 1, OpenAI's at 2."""
+def temperature(request: ChatRequest) -> tuple[float | None, dict[str, float]]:
+    """What leaves, and what of it was clamped: the vendor's range ends at 1, OpenAI's at 2."""
     found: float | None = request.field("temperature")
-    return None if found is None else max(0.0, min(1.0, found))
+    return (1.0, {"temperature": 1.0}) if found is not None and found > 1 else (found, {})
 
 
 def stops(request: ChatRequest) -> tuple[str, ...]:
