@@ -274,9 +274,7 @@ class GatewayTest {
     @ParameterizedTest
     @MethodSource("chatters")
     void vendorErrors(String model) {
-        // A 400 of MWS says that the deployment is switched off: no client's matter.
-        int refused = model.equals(MTS) ? 502 : 400;
-        var faults = Map.of("status-400", refused, "status-404", 404, "status-401", 502, "status-429", 503, "reset-0", 502);
+        var faults = Map.of("status-400", 400, "status-404", 404, "status-401", 502, "status-429", 503, "reset-0", 502);
         Map<Integer, Class<? extends OpenAIServiceException>> kinds =
                 Map.of(400, BadRequestException.class, 404, NotFoundException.class);
         faults.forEach((fault, status) -> {

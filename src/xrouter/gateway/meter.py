@@ -48,7 +48,7 @@ def used(call: Call) -> Usage | None:
 
 def unpriced(call: Call) -> bool:
     """Whether something was used that nobody gave a price: then the cost is not all of it."""
-    return any([one.usage is not None and one.price is None for one in call.attempts])
+    return any(one.usage is not None and one.price is None for one in call.attempts)
 
 
 def cost_micro(price: Price | None, usage: Usage, images: int = 0) -> int:
