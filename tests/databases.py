@@ -18,7 +18,7 @@ from xrouter.stores.sql.database import Database, DatabaseUnavailable, open_data
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """An empty database, without our tables."""
     if request.param == "sqlite":
-        return f"sqlite+aiosqlite:///{tmp_path / 'xrouter.db'}"
+        return f"sqlite:///{tmp_path / 'xrouter.db'}"
     url: str = request.getfixturevalue("postgres_url")
     return url
 

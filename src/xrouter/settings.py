@@ -169,7 +169,7 @@ class Settings(BaseSettings):
     @property
     def database(self) -> SecretText:
         """The database URL with its default filled in."""
-        return self.database_url or SecretText(f"sqlite+aiosqlite:///{self.data_dir.absolute() / 'xrouter.db'}")
+        return self.database_url or SecretText(f"sqlite:///{self.data_dir.absolute() / 'xrouter.db'}")
 
 
 FILE_ENDING = "_file"

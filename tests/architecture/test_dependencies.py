@@ -55,7 +55,6 @@ DISTRIBUTION = {"yaml": "pyyaml", "prometheus_client": "prometheus-client", "pyd
 PART_OF = {"starlette": "fastapi", "pydantic_core": "pydantic"}
 """Packages that stand in the interface of one that we name: they come with it and keep its compatibility."""
 NEVER_IMPORTED = {
-    "aiosqlite": "SQLAlchemy loads it by the URL",
     "asyncpg": "SQLAlchemy loads it by the URL",
     "httptools": "uvicorn's parser",
 }

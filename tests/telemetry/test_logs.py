@@ -72,7 +72,7 @@ def test_levels(written, monkeypatch):
     logging.getLogger("aiohttp.client").debug("d")
     logging.getLogger("aiohttp.client").warning("e")
     logging.getLogger("uvicorn.error").info("f")
-    logging.getLogger("aiosqlite").info("executing with parameters")
+    logging.getLogger("asyncpg").info("executing with parameters")
     assert [(line["level"], line["event"]) for line in written.lines] == [
         ("warning", "b"),
         ("error", "c"),

@@ -25,7 +25,7 @@ from xrouter.telemetry.sink import LineSink
 _LEVELS: Final = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 _FLUSH_S: Final = 2.0
 _LONGEST_LINE: Final = select.PIPE_BUF - 1
-_QUIET: Final = ("sqlalchemy", "aiosqlite", "asyncio")
+_QUIET: Final = ("sqlalchemy", "asyncpg", "asyncio")
 """Loggers that print parameters or reprs below `warning`."""
 
 _encode: Final = msgspec.json.Encoder(enc_hook=lambda value: f"<{type(value).__name__}>").encode

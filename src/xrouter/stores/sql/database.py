@@ -10,6 +10,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -39,7 +40,7 @@ _POOL_WAIT_S: Final = 2.0
 _CLOSE_WAIT_S: Final = 10.0
 _MIGRATION_LOCK: Final = 0x78726F75746572  # the letters of our name; any number would do
 _SERVER_ANSWERS_S: Final = 5.0
-_SQLITE_DRIVERS: Final = ("sqlite", "sqlite+aiosqlite")
+_SQLITE_DRIVERS: Final = ("sqlite", "sqlite+pysqlite", "sqlite+aiosqlite")  # one and the same: Python's own
 
 T = TypeVar("T")
 
@@ -66,6 +67,7 @@ class Database:
         self._engine = engine
         self._unhurried = unhurried or engine
         self._sqlite = engine.dialect.name == "sqlite"
+        self._threads = ThreadPoolExecutor(_POOL_SIZE + 1, thread_name_prefix="sqlite") if self._sqlite else None
         self._within_s = None if self._sqlite else _SERVER_ANSWERS_S
         self._writer = asyncio.Lock()
         self._running: set[asyncio.Task[Any]] = set()
@@ -123,7 +125,16 @@ class Database:
         """Let running transactions end (10 s at most) and close every connection."""
         if self._running:
             await asyncio.wait(self._running, timeout=_CLOSE_WAIT_S)
-        await greenlet_spawn(self._engine.dispose)
+        await self._run(self._engine.dispose)
+        if self._threads is not None:
+            self._threads.shutdown(wait=False)
+
+    async def _run(self, work: Callable[..., T], *args: Any) -> T:
+        """`work` without blocking the event loop: SQLite's in a thread, a server's driver switches greenlets."""
+        if self._threads is None:
+            found: T = await greenlet_spawn(work, *args)
+            return found
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work, *args)
 
     async def _finish(self, transaction: Coroutine[Any, Any, T], within_s: float | None) -> T:
         """A caller that is cancelled does not tear its transaction: that one runs to its end."""
@@ -147,12 +158,12 @@ class Database:
     async def _transact(self, work: Callable[[Connection], T], *, write: bool = False, hurry: bool = True) -> T:
         try:
             async with asyncio.timeout(self._within_s if hurry else None):
-                return await greenlet_spawn(self._in_transaction, work, write, hurry)
+                return await self._run(self._in_transaction, work, write, hurry)
         except (DataError, IntegrityError):
             raise
         except (SQLAlchemyError, Refused, Unreachable, OSError, TimeoutError) as error:
             if is_standby(error):
-                await greenlet_spawn(self._engine.dispose)  # the next transaction looks for the primary again
+                await self._run(self._engine.dispose)  # the next transaction looks for the primary again
             raise (DatabaseRefuses if is_refusal(error) else DatabaseUnavailable)(_plain(error)) from error
 
     def _in_transaction(self, work: Callable[[Connection], T], write: bool, hurry: bool) -> T:
@@ -180,7 +191,7 @@ def open_database(url: str) -> Database:
         raise ValueError("XROUTER_DATABASE_URL is no database URL such as sqlite:////var/lib/xrouter/x.db") from None
     if scheme not in _SQLITE_DRIVERS:
         raise ValueError(f"XROUTER_DATABASE_URL: {scheme!r} is neither sqlite nor postgresql, which are what we speak")
-    return Database(_open_sqlite(target.set(drivername=_SQLITE_DRIVERS[-1])))
+    return Database(_open_sqlite(target.set(drivername=_SQLITE_DRIVERS[0])))
 
 
 def _open_sqlite(target: URL) -> Engine:
