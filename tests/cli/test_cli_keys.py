@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from xrouter.app import open_accounts
 from xrouter.cli import serve
 from xrouter.cli.commands import app
 from xrouter.core.call import Scope
 from xrouter.settings import load_settings
+from xrouter.stores.books import open_accounts
 
 Run = Callable[..., Any]
 

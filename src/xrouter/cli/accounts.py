@@ -11,7 +11,6 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from xrouter.app import Books, open_accounts
 from xrouter.core import networks
 from xrouter.core.accounts import Account, Allowance, Kind, Plan, check_globs, check_limits, read_allowance
 from xrouter.core.api_key import check_new
@@ -20,6 +19,7 @@ from xrouter.core.errors import GatewayError
 from xrouter.core.operation import Operation
 from xrouter.core.records import KeyRecord, Page
 from xrouter.settings import load_settings
+from xrouter.stores.books import Books, open_accounts
 
 T = TypeVar("T")
 

@@ -6,13 +6,13 @@ from typing import Annotated, Any
 
 import typer
 
-from xrouter.app import Books
 from xrouter.cli import accounts as shared
 from xrouter.core.accounts import Kind, Place
 from xrouter.core.api_key import MAX_DAYS, check_new
 from xrouter.core.call import Scope
 from xrouter.core.clock import SystemClock
 from xrouter.core.records import KeyRecord, KeySpec, NewKey
+from xrouter.stores.books import Books
 
 app = typer.Typer(help="API keys.", no_args_is_help=True)
 

@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 from sqlalchemy.exc import DataError, IntegrityError
 
-from xrouter.app import journals_of
 from xrouter.settings import ConfigError, Settings, load_settings
+from xrouter.stores.books import journals_of
 from xrouter.stores.moving import move_installation
 from xrouter.stores.sql.database import Database, DatabaseUnavailable, open_database
 from xrouter.stores.sql.move import CannotMove

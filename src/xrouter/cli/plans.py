@@ -6,10 +6,10 @@ from typing import Annotated, Any
 
 import typer
 
-from xrouter.app import Books
 from xrouter.cli import accounts as shared
 from xrouter.core.accounts import Plan
 from xrouter.core.records import PlanSpec
+from xrouter.stores.books import Books
 
 app = typer.Typer(help="Plans: named bundles of limits.", no_args_is_help=True)
 

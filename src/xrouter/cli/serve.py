@@ -7,9 +7,10 @@ from typing import Annotated
 import typer
 import uvloop
 
-from xrouter.app import open_app, open_books
+from xrouter.app import open_app
 from xrouter.configuration.effective import Effective, load
 from xrouter.settings import Config, Settings, load_settings, unknown_variables
+from xrouter.stores.books import open_books
 from xrouter.stores.sql.database import DatabaseUnavailable
 from xrouter.supervisor.books import keep_books
 from xrouter.supervisor.serve_many import serve_many

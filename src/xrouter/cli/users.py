@@ -7,10 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
-from xrouter.app import Books
 from xrouter.cli import accounts as shared
 from xrouter.core.accounts import Account, Kind, Place
 from xrouter.core.records import AccountSpec
+from xrouter.stores.books import Books
 
 _Name = Annotated[str, typer.Argument(help="Its id or its name.")]
 

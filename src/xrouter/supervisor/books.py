@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from xrouter.app import open_books
 from xrouter.settings import Settings
+from xrouter.stores.books import open_books
 from xrouter.telemetry.metrics import Metrics
 
 _FIGURES_S = 1.0
