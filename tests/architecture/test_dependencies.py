@@ -3,6 +3,7 @@
 import ast
 import json
 import re
+import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -140,3 +141,10 @@ def test_one_environment_serves_both_lanes() -> None:
     run, dev = (set(pins(lock.read_text())) for lock in LOCKS)
     versions = {pin.split(" ;")[0].split("[")[0] for pin in dev}
     assert [pin for pin in run if pin.split(" ;")[0].split("[")[0] not in versions] == []
+
+
+@pytest.mark.parametrize("heavy", ["aiohttp", "alembic", "asyncpg", "cryptography", "redis", "sqlalchemy.orm"])
+def test_a_worker_on_sqlite_does_not_load_what_it_does_not_need(heavy: str) -> None:
+    """Each of them costs every start tenths of a second, and every worker megabytes."""
+    program = f"import sys, xrouter.cli.serve, xrouter.app; sys.exit({heavy!r} in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program]).returncode == 0
