@@ -17,7 +17,7 @@ import structlog
 
 from xrouter.core.errors import GatewayError
 from xrouter.settings import Settings
-from xrouter.supervisor import garbage
+from xrouter.supervisor import garbage, large_pages
 from xrouter.supervisor.http_server import Asgi, HttpServer
 from xrouter.supervisor.listening import bind, url_of
 from xrouter.supervisor.protocol import guarded
@@ -95,6 +95,7 @@ async def serve_one(
                 garbage.settle()
                 await server.open()
                 announce(url)
+                await asyncio.to_thread(large_pages.use)  # takes a tenth of a second, and stops nobody
                 await shutdown.begun.wait()
                 await _drain(application, server, shutdown, min(settings.drain_max_s, shutdown.max_s))
         finally:
