@@ -238,7 +238,7 @@ async def test_closing_half_way_closes_the_vendor() -> None:
 
 
 async def test_one_slot_serves_twenty_in_turn() -> None:
-    place = world(a=Script([0.002, *GOOD]), max_concurrency=1)
+    place = world(a=Script([0.002, *GOOD]), max_concurrency=1, timeouts=Timeouts(first_s=60))
     await asyncio.gather(*(collect(call(), place) for _ in range(20)))
     assert place.slots.most == 1
     assert len(place.books.ends) == 20
