@@ -13,6 +13,7 @@ from xrouter.configuration.effective import load
 from xrouter.core.call import Caller
 from xrouter.core.limits import Level, Limit, Unit
 from xrouter.settings import load_settings
+from xrouter.stores import books
 from xrouter.stores.sql.keys import SqlKeys
 from xrouter.supervisor import worker
 from xrouter.supervisor.books import keep_books
@@ -39,7 +40,7 @@ def _limited(caller: Caller | None) -> Caller | None:
 
 
 def main() -> int:
-    app.SqlKeys = LimitedKeys  # type: ignore[misc]
+    books.SqlKeys = LimitedKeys  # type: ignore[misc]
     if sys.argv[1:2] == ["worker"]:
         del sys.argv[1]
         return worker.main()
