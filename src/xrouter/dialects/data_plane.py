@@ -3,6 +3,7 @@
 `dialects/openai/problems.py` gives them their shape; an error in the middle of a stream is told by the handler.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 
 import structlog
@@ -91,8 +92,8 @@ class DataPlane:
             gateway.telemetry.in_flight(-1)
             if exchange.call is not None:
                 pipeline.end(exchange.call, gateway)
-            self._tell(exchange, status, code)
-            exchange.release()
+            # Not before the answer: the loop sends what was written when this round of callbacks has run.
+            asyncio.get_running_loop().call_soon(self._tell, exchange, status, code)
 
     def _handler(self, exchange: Exchange) -> Handler:
         if len(self.running) > self._limits.max_in_flight:
@@ -129,6 +130,7 @@ class DataPlane:
         return ""
 
     def _tell(self, exchange: Exchange, status: int, code: str | None) -> None:
+        """The last that is done for a request: what is counted and logged of it."""
         call, telemetry = exchange.call, self._gateway.telemetry
         trusted_proxies = self._limits.trusted_proxies
         if call is None and status < 400:
@@ -147,6 +149,7 @@ class DataPlane:
         else:
             seconds = self._gateway.clock.monotonic() - exchange.started
             telemetry.call_ended(call, status, code, seconds, lambda: client_of(exchange.scope, trusted_proxies))
+            exchange.release()
 
 
 def _is_below(path: str, prefix: str) -> bool:

@@ -31,6 +31,7 @@ SEGMENT_SUFFIX: Final = ".log"
 NEW_SUFFIX: Final = ".new"
 
 _SYNC_INTERVAL_S: Final = 0.05
+_QUIET_LOOKS: Final = 20  # for a second after the last write the thread looks by itself: waking it would hold up a call
 _SEGMENT_BYTES: Final = 1024 * 1024
 _IDLE_SEGMENT_BYTES: Final = 64 * 1024
 _IDLE_SEGMENT_S: Final = 5.0
@@ -63,6 +64,7 @@ class FileJournal:
         self._retries: deque[bytes] = deque()
         self._guard = Lock()  # held for each write and while segments change
         self._dirty = False
+        self._asleep = False
         self._wake = Event()
         self._closing = Event()
         self._thread = Thread(target=self._keep, name="journal", daemon=True)
@@ -155,8 +157,9 @@ class FileJournal:
             os.ftruncate(self._fd, self._size - written)
             self._size -= written
             raise OSError(ENOSPC, os.strerror(ENOSPC))
-        if not self._dirty:
-            self._dirty = True
+        self._dirty = True
+        if self._asleep:
+            self._asleep = False
             self._wake.set()
 
     def _keep_for_later(self, record: bytes, error: OSError) -> None:
@@ -179,14 +182,26 @@ class FileJournal:
 
     def _keep(self) -> None:
         """The thread: sync, repeat refused writes, begin new segments."""
+        quiet = 0
         while not self._closing.is_set():
-            self._wake.wait()
-            self._wake.clear()
-            while not self._closing.is_set() and (self._dirty or self._retries):
-                self._pause()
+            self._pause()
+            if self._dirty or self._retries:
                 self._retry()
                 self._sync()
                 self._rotate()
+                quiet = 0
+            elif quiet < _QUIET_LOOKS:
+                quiet += 1
+            else:
+                self._sleep()
+                quiet = 0
+
+    def _sleep(self) -> None:
+        """Until somebody writes."""
+        self._asleep = True
+        if not (self._dirty or self._retries or self._closing.is_set()):
+            self._wake.wait()
+        self._asleep = False
 
     def _pause(self) -> None:
         """Collect writes for 50 ms; cut short when the journal closes."""

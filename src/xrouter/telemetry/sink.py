@@ -15,6 +15,9 @@ CAPACITY: Final = 10_000
 """Lines that may wait; beyond that they are dropped and counted."""
 
 _PAUSE_S: Final = 0.02
+_QUIET_LOOKS: Final = 50
+"""For a second after the last line nobody needs to be woken: a thread that wakes takes the processor, and then the
+interpreter, from the very call that put the line."""
 _ATOMIC_BYTES: Final = min(select.PIPE_BUF, 4096)
 """A pipe keeps a write of this size in one piece, so lines of several workers never mix; a file any."""
 
@@ -23,8 +26,8 @@ class LineSink:
     """A bounded queue and its writer.
 
     Putting a line costs well under a microsecond: the writer is woken once for a whole batch and then looks
-    again every 20 ms until nothing is left. `dropped` counts lines that were not written, because the queue
-    was full or the stream refused them; the writer says so in a line of its own when it can write again.
+    again every 20 ms until nothing has come for a second. `dropped` counts lines that were not written: the queue
+    was full, or the stream refused them; the writer says so in a line of its own when it can write again.
     """
 
     def __init__(self, stream: TextIO | None, capacity: int = CAPACITY) -> None:
@@ -69,10 +72,15 @@ class LineSink:
         while True:
             self._wake.wait()
             self._wake.clear()
-            while self._lines or self._flushes:
+            quiet = 0
+            while quiet < _QUIET_LOOKS:
                 self._hurry.wait(_PAUSE_S)
                 self._hurry.clear()
-                self._write_batch()
+                if self._lines or self._flushes:
+                    self._write_batch()
+                    quiet = 0
+                else:
+                    quiet += 1
             self._awake = False
             if self._lines or self._flushes:  # put() may have seen us awake just now
                 self._wake.set()
