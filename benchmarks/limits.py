@@ -51,13 +51,16 @@ CASES: dict[str, tuple[Limit, ...]] = {
         limit(Unit.REQUESTS, MANY, DAY_S),
     ),
 }
+ONE = (limit(Unit.REQUESTS, MANY, MINUTE_S),)
+EACH = (limit(Unit.REQUESTS, MANY, MINUTE_S, Level.END_USER), limit(Unit.REQUESTS, MANY, MINUTE_S, Level.TAG))
 
 
-def measure(name: str, held: tuple[Limit, ...], limiter: Limiter) -> str:
+def measure(name: str, held: tuple[Limit, ...], limiter: Limiter, each: tuple[Limit, ...] = ()) -> str:
     parts = SimpleNamespace(limiter=limiter, catalog=Catalog({}), output_guess=OutputGuess())
     gateway = cast(Gateway, parts)  # of a gateway the step reads these three
     request = ChatRequest("m", False, {"messages": Raw(b'[{"role":"user","content":"hi"}]'), "max_tokens": Raw(b"50")})
-    call = Call(request, Caller(name, "bench", frozenset({Scope.MODELS}), limits=held), "r", 0.0, 0.0)
+    caller = Caller(name, "bench", frozenset({Scope.MODELS}), limits=held, each=each)
+    call = Call(request, caller, "r", 0.0, 0.0, end_user="eu_0123456789abcdef0123456789abcdef", tags=("a", "b"))
 
     def once() -> None:
         limits.admit(call, gateway)
@@ -88,6 +91,8 @@ def main() -> None:
             other = HostCounters(Path(directory), clock) if beside else None
             for name, held in CASES.items():
                 print(measure(name, held, Limiter(counters, clock)))
+            print(measure("1, and 1 for each end user", ONE, Limiter(counters, clock), EACH[:1]))
+            print(measure("1, and 1 for each of two tags", ONE, Limiter(counters, clock), EACH[1:]))
             counters.close()
             if other is not None:
                 other.close()

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from xrouter.core.accounts import Account, Allowance, Kind, Place, Plan
 from xrouter.core.call import Scope
-from xrouter.core.limits import DAY_S, MINUTE_S, Unit
+from xrouter.core.limits import DAY_S, MINUTE_S, Per, Unit
 from xrouter.core.operation import Operation
 from xrouter.core.records import KeyRecord, KeySpec
 
@@ -17,6 +17,7 @@ ALLOWANCES = st.builds(
     st.sampled_from([MINUTE_S, DAY_S]),
     st.sampled_from([None, "a/*"]),
     st.booleans(),
+    st.sampled_from([None, *Per]),
 )
 LIMITS = st.lists(ALLOWANCES, max_size=4, unique_by=lambda one: one.slot).map(tuple)
 GLOBS = st.none() | st.lists(st.sampled_from(["*", "a/*", "a/b*", "a/b", "c/d"]), max_size=3).map(tuple)

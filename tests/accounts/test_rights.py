@@ -13,7 +13,7 @@ from xrouter.core.call import Caller, Scope
 from xrouter.core.callers import caller_of
 from xrouter.core.errors import Forbidden
 from xrouter.core.globs import match_any
-from xrouter.core.limits import DAY_S, MINUTE_S, Unit
+from xrouter.core.limits import DAY_S, MINUTE_S, Per, Unit
 from xrouter.core.networks import allows
 from xrouter.core.operation import Operation
 from xrouter.core.records import KeyRecord, KeySpec
@@ -63,10 +63,10 @@ def check_subset(new: Caller, old: Caller) -> None:
         assert may_do(old, operation) or not may_do(new, operation)
     for address in ADDRESSES:
         assert may_from(old, address) or not may_from(new, address)
-    for limit in old.limits:
+    for limit in (*old.limits, *old.each):
         same = [
             one
-            for one in new.limits
+            for one in (*new.limits, *new.each)
             if (one.level, one.unit, one.window_s, one.model) == (limit.level, limit.unit, limit.window_s, limit.model)
         ]
         assert same
@@ -108,6 +108,7 @@ def test_an_unlimited_maker_gives_everything(wanted: KeySpec, plans: dict[str, P
         ({"team_id": "t2"}, {"team_id": "t1"}, "team_id"),
         ({"user_id": "u2"}, {"user_id": "u1"}, "user_id"),
         ({"limits": (SIX,)}, {"limits": (FIVE,)}, "limits"),
+        ({"limits": (replace(SIX, per=Per.TAG),)}, {"limits": (replace(FIVE, per=Per.TAG),)}, "limits"),
         ({"limits": (Allowance(Unit.REQUESTS, 21, MINUTE_S),)}, {"plan_id": "free"}, "limits"),
         ({"models": ("*",)}, {"models": ("a/*",)}, "models"),
         ({"operations": frozenset(Operation)}, {"operations": frozenset({Operation.CHAT})}, "operations"),
@@ -130,6 +131,18 @@ def test_a_plan_does_not_lift_the_makers_limits() -> None:
         Allowance(Unit.REQUESTS, 200, DAY_S),
         Allowance(Unit.CONCURRENT, 5, 0),
     )
+
+
+def test_a_limit_for_each_end_user_is_no_limit_of_the_key_nor_the_other_way_round() -> None:
+    each = replace(SIX, per=Per.END_USER)
+    maker = KeySpec(name="maker", limits=(FIVE, each))
+    assert granted(KeySpec(name="new"), maker, {}).limits == (FIVE, each)
+    assert granted(KeySpec(name="new", limits=(replace(SIX, per=Per.TAG),)), maker, {}).limits == (
+        replace(SIX, per=Per.TAG), FIVE, each,
+    )  # fmt: skip
+    assert not is_within(KeySpec(name="new", limits=(FIVE, replace(FIVE, per=Per.TAG))), maker, {})
+    assert not is_within(KeySpec(name="new", limits=(each, replace(FIVE, per=Per.TAG))), maker, {})
+    assert is_within(KeySpec(name="new", limits=(FIVE, replace(FIVE, per=Per.END_USER))), maker, {})
 
 
 @given(st.data(), PLANS)

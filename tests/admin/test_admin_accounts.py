@@ -37,7 +37,7 @@ async def test_an_account_is_made_shown_changed_and_deleted(plane: Plane) -> Non
         "operations": None,
         "networks": ["10.1.2.3/32"],
     }
-    limit = {"unit": "requests", "amount": 5, "window": "minute", "model": "a/*", "exact": True}
+    limit = {"unit": "requests", "amount": 5, "window": "minute", "model": "a/*", "exact": True, "per": "tag"}
     team = await make(plane, "teams", organisation_id=organisation["id"], limits=[limit], operations=["chat"])
     assert (team["organisation_id"], team["limits"], team["operations"]) == (organisation["id"], [limit], ["chat"])
     user = await make(plane, "users", team_id=team["id"], models=["a/*"])

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from xrouter.core.clock import ManualClock
 from xrouter.core.gcra import MemoryCounters
 from xrouter.core.limits import Draw
-from xrouter.stores import counter_file
+from xrouter.stores import counter_file, host_counters
 from xrouter.stores.counter_file import CounterFile
 from xrouter.stores.host_counters import HostCounters
 
@@ -218,13 +218,27 @@ def test_a_full_disk_counts_in_memory(make: Open, monkeypatch: pytest.MonkeyPatc
     one = make()
     for number in range(4_096):
         one.exchange([rate(name=f"n{number}")])
-
-    def full(fd: int, before: int, after: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(counter_file, "_grow", full)
+    monkeypatch.setattr(counter_file, "_grow", _no_room)
     assert [one.exchange([rate(5, name="late")])[0].given for _ in range(3)] == [5, 5, 0]
     assert one.exchange([rate(0, name="n7")])[0].free == pytest.approx(9)
+
+
+def test_what_a_full_disk_leaves_in_memory_is_bounded(
+    make: Open, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = make()
+    for number in range(4_096):
+        one.exchange([rate(name=f"n{number}")])
+    monkeypatch.setattr(host_counters, "MOST_SPILT", 100)
+    monkeypatch.setattr(counter_file, "_grow", _no_room)
+    for number in range(1_000):
+        one.exchange([rate(5, name=f"late{number}")])
+        assert len(one._spilt) <= 100
+    assert one.exchange([rate(0, name="late999")])[0].free == pytest.approx(5), "the newest are kept"
+
+
+def _no_room(fd: int, before: int, after: int) -> None:
+    raise OSError(28, "No space left on device")
 
 
 def test_the_files_are_private_and_hide_names(make: Open, tmp_path: Path) -> None:

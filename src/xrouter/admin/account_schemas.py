@@ -25,7 +25,7 @@ from xrouter.core.accounts import (
 )
 from xrouter.core.api_key import MAX_DAYS, MAX_NAME_LENGTH, NAME_PATTERN
 from xrouter.core.call import Scope
-from xrouter.core.limits import Unit
+from xrouter.core.limits import Per, Unit
 from xrouter.core.operation import Operation
 from xrouter.core.records import KeyRecord
 
@@ -53,11 +53,14 @@ class LimitInput(Input):
     window: Literal["minute", "day"] | None = None
     model: str | None = Field(None, description="A glob over model ids: only their calls count. Null counts all.")
     exact: bool = Field(False, description="One counter for all nodes, asked before each call.")
+    per: Per | None = Field(
+        None, description="It holds for each end user, or for each tag, by itself; calls without one pass it by."
+    )
 
     @property
     def allowance(self) -> Allowance:
         window_s = WINDOWS[self.window] if self.window is not None else 0
-        return Allowance(self.unit, self.amount, window_s, self.model, self.exact)
+        return Allowance(self.unit, self.amount, window_s, self.model, self.exact, self.per)
 
 
 def _limits(found: list[LimitInput]) -> list[LimitInput]:
@@ -161,6 +164,7 @@ class Limit(BaseModel):
     window: Literal["minute", "day"] | None
     model: str | None
     exact: bool
+    per: Per | None
 
 
 class _Shown(BaseModel):
@@ -280,7 +284,7 @@ def _shown(one: Account | KeyRecord | Plan) -> dict[str, Any]:
 def _shown_limits(limits: Iterable[Allowance]) -> Iterable[Limit]:
     for one in limits:
         window: Any = _NAMES.get(one.window_s)
-        yield Limit(unit=one.unit, amount=one.amount, window=window, model=one.model, exact=one.exact)
+        yield Limit(unit=one.unit, amount=one.amount, window=window, model=one.model, exact=one.exact, per=one.per)
 
 
 def _written(seconds: float | None) -> str | None:

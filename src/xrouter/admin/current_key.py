@@ -36,7 +36,8 @@ class RateLimit(BaseModel):
 
 
 class KeyLimit(BaseModel):
-    """One of the limits that must pass. `window_s` is 0 for what runs at once."""
+    """One of the limits that must pass. `window_s` is 0 for what runs at once. With the level `end_user` or `tag` it
+    holds for each of them by itself."""
 
     level: Level
     owner: str
@@ -108,7 +109,7 @@ def current_key(caller: Caller, record: KeyRecord | None, spent_micro: tuple[int
             creator_user_id=None if record is None else record.user_id or record.created_by,
             expires_at=None if caller.expires_at is None else written(caller.expires_at),
             rate_limit=_rate_limit(caller),
-            limits=[_limit(one) for one in caller.limits],
+            limits=[_limit(one) for one in (*caller.limits, *caller.each)],
             models=[list(group) for group in caller.models] or None,
             operations=None if caller.operations is None else sorted(caller.operations),
             networks=None if caller.networks is None else list(caller.networks),

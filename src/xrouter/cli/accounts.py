@@ -27,7 +27,10 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 PlanOption = Annotated[str | None, typer.Option("--plan", help="A plan's id or name; `none` takes it away.")]
 LimitOption = Annotated[
     list[str] | None,
-    typer.Option("--limit", help="'20 requests/minute', '1000 tokens/day acme/*', '5 concurrent'; `none`."),
+    typer.Option(
+        "--limit",
+        help="'20 requests/minute', '1000 tokens/day acme/*', '5 concurrent', '9 requests/day per end_user'; `none`.",
+    ),
 ]
 ModelOption = Annotated[list[str] | None, typer.Option("--model", help="A model id or a glob such as 'acme/*'; `any`.")]
 OperationOption = Annotated[

@@ -1,4 +1,4 @@
-"""`xrouter doctor`: what keeps a provider or the database from working, and what to do."""
+"""`xrouter doctor`: what keeps a provider, the database or Redis from working, and what to do."""
 
 import asyncio
 from pathlib import Path
@@ -20,8 +20,8 @@ def doctor(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Check each provider (configuration, DNS, TCP, TLS, login, models, clock), the database and the data directory.
-    Sends no prompt. Exit code 1 when a check fails."""
+    """Check each provider (configuration, DNS, TCP, TLS, login, models, clock), the database, Redis and the data
+    directory. Sends no prompt. Exit code 1 when a check fails."""
     settings = load_settings()
     if file is not None:
         settings = settings.model_copy(update={"config": file})

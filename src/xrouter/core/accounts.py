@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from xrouter.core.limits import DAY_S, MINUTE_S, Unit
+from xrouter.core.limits import DAY_S, MINUTE_S, Per, Unit
 from xrouter.core.operation import Operation
 
 MAX_NAME_LENGTH: Final = 100
@@ -23,6 +23,7 @@ MAX_AMOUNT: Final = 10**15
 WINDOWS: Final = {"minute": MINUTE_S, "day": DAY_S}
 _WINDOW_NAMES: Final = {seconds: name for name, seconds in WINDOWS.items()}
 _UNITS: Final = frozenset(unit.value for unit in Unit)
+_PERS: Final = {per.value: per for per in Per}
 
 
 TOPIC_ACCOUNTS: Final = "accounts"
@@ -38,12 +39,16 @@ class Kind(StrEnum):
     USER = "user"
 
 
+Slot = tuple[Unit, int, str | None, Per | None]
+
+
 @dataclass(frozen=True, slots=True)
 class Allowance:
     """One limit as data, before it is anybody's: at most `amount` of `unit` in each `window_s` seconds (0 for
-    `concurrent`, which has no window). `model` and `exact` as in `core.limits.Limit`.
+    `concurrent`, which has no window). `model` and `exact` as in `core.limits.Limit`. With `per` it holds for each end
+    user, or for each tag, by itself: of everybody below whoever has it together.
 
-    As text `20 requests/minute`, `5 concurrent`, `1000 tokens/day acme/* exact`.
+    As text `20 requests/minute`, `5 concurrent`, `1000 tokens/day acme/* exact`, `9 requests/day per end_user`.
     """
 
     unit: Unit
@@ -51,16 +56,18 @@ class Allowance:
     window_s: int
     model: str | None = None
     exact: bool = False
+    per: Per | None = None
 
     @property
-    def slot(self) -> tuple[Unit, int, str | None]:
+    def slot(self) -> "Slot":
         """What it limits: an own allowance takes the place of the plan's with the same slot."""
-        return self.unit, self.window_s, self.model
+        return self.unit, self.window_s, self.model, self.per
 
     def __str__(self) -> str:
         window = f"/{_WINDOW_NAMES.get(self.window_s, f'{self.window_s}s')}" if self.window_s else ""
         model = f" {self.model}" if self.model is not None else ""
-        return f"{self.amount} {self.unit.value}{window}{model}{' exact' if self.exact else ''}"
+        per = f" per {self.per.value}" if self.per is not None else ""
+        return f"{self.amount} {self.unit.value}{window}{model}{per}{' exact' if self.exact else ''}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +170,7 @@ def effective(plan: Plan | None, own: Iterable[Allowance]) -> tuple[Allowance, .
 
 def check_limits(limits: Iterable[Allowance]) -> None:
     """Raises ValueError, in words, for limits that nobody may have."""
-    seen: set[tuple[Unit, int, str | None]] = set()
+    seen: set[Slot] = set()
     for count, one in enumerate(limits, 1):
         if count > MAX_LIMITS:
             raise ValueError(f"at most {MAX_LIMITS} limits")
@@ -176,7 +183,7 @@ def check_limits(limits: Iterable[Allowance]) -> None:
         if one.model is not None:
             check_globs((one.model,))
         if one.slot in seen:
-            raise ValueError(f"'{one}': there is another limit of the same unit, window and model")
+            raise ValueError(f"'{one}': there is another limit of the same unit, window, model and `per`")
         seen.add(one.slot)
 
 
@@ -201,18 +208,23 @@ def read_allowance(text: str) -> Allowance:
     exact = len(words) > 2 and words[-1] == "exact"
     if exact:
         words.pop()
+    per = _PERS.get(words[-1]) if len(words) > 3 and words[-2] == "per" else None
+    if per is not None:
+        del words[-2:]
     unit, slash, window = words[1].partition("/") if len(words) in (2, 3) else ("", "", "")
     if (
         not (words and words[0].isascii() and words[0].isdigit())
         or unit not in _UNITS
         or (slash and window not in WINDOWS)
+        or words[2:] in (["per"], ["exact"])  # meant as something else than a model
     ):
         raise ValueError(
             f"'{text}' is no limit; write '20 requests/minute', '1000 tokens/day acme/*', '5 concurrent', "
+            "then 'per end_user' or 'per tag' where it holds for each of them, "
             "with 'exact' at the end where all nodes must share one counter"
         )
     found = Allowance(
-        Unit(unit), int(words[0]), WINDOWS[window] if slash else 0, words[2] if len(words) == 3 else None, exact
+        Unit(unit), int(words[0]), WINDOWS[window] if slash else 0, words[2] if len(words) == 3 else None, exact, per
     )
     check_limits((found,))
     return found

@@ -41,7 +41,8 @@ class Caller:
     `expires_at` is seconds since the epoch, None for never. `disabled` says that the key or anybody above it is.
     `models` are groups of globs over model ids (`core/globs.py`), one from each level that has any: a model must match
     one glob of every group. `operations` are the endpoints, `networks` the addresses (CIDR) that it may be used with;
-    None allows all. `limits` are those of every level, and all must pass.
+    None allows all. `limits` are those of every level, and all must pass; `each` those that hold for each end user or
+    each tag (their level says which) of the `subject` that they name: `Limit.for_name` makes them somebody's.
     """
 
     key_id: str
@@ -56,6 +57,7 @@ class Caller:
     operations: frozenset[Operation] | None = None
     networks: tuple[str, ...] | None = None
     limits: tuple[Limit, ...] = ()
+    each: tuple[Limit, ...] = ()
 
     def may(self, scope: Scope) -> bool:
         return scope in self.scopes or Scope.ADMIN in self.scopes
@@ -89,7 +91,8 @@ class Call(Struct, eq=False):  # a Struct, as all that every call makes: its con
     upstream calls in order; `served_model` is the model id that answered, in the client's own spelling. `cut_by`
     says who ends the call should it end before its answer does. `strict`: a parameter that a vendor has no word for
     is an error instead of being dropped. `end_user` is a pseudonym of whoever the client says that it asks for; `hold`
-    what it holds of its caller's limits, None where there are none.
+    what it holds of its caller's limits, None where there are none. `tags` are the client's own words for what the call
+    is for, each once.
     """
 
     request: Request
@@ -108,6 +111,7 @@ class Call(Struct, eq=False):  # a Struct, as all that every call makes: its con
     strict: bool = False
     end_user: str | None = None
     hold: Hold | None = None
+    tags: tuple[str, ...] = ()
 
     @property
     def served(self) -> "Attempt | None":

@@ -4,12 +4,14 @@ from collections.abc import Mapping, Sequence
 
 from xrouter.core.accounts import BUILT_IN_PLANS, Account, Allowance, Kind, Plan, effective
 from xrouter.core.call import Caller
-from xrouter.core.limits import Level, Limit
+from xrouter.core.limits import Level, Limit, Per
 from xrouter.core.networks import intersection
 from xrouter.core.operation import Operation
 from xrouter.core.records import KeyRecord
 
 _LEVELS = {Kind.ORGANISATION: Level.ORGANISATION, Kind.TEAM: Level.TEAM, Kind.USER: Level.USER}
+_PER = {Per.END_USER: Level.END_USER, Per.TAG: Level.TAG}
+_EACH = frozenset(_PER.values())
 
 
 def caller_of(key: KeyRecord, above: Sequence[Account], plans: Mapping[str, Plan]) -> Caller:
@@ -47,7 +49,8 @@ def caller_of(key: KeyRecord, above: Sequence[Account], plans: Mapping[str, Plan
         models=tuple(dict.fromkeys(models)),
         operations=operations,
         networks=networks,
-        limits=tuple(limits),
+        limits=tuple(one for one in limits if one.level not in _EACH),
+        each=tuple(one for one in limits if one.level in _EACH),
     )
 
 
@@ -64,6 +67,7 @@ def _limits(
 
     def limit(one: Allowance) -> Limit:
         words = owner if plan is None or one.slot in own else f"{owner}, plan '{plan.name}'"
-        return Limit(level, subject, words, one.unit, one.amount, one.window_s, one.model, one.exact)
+        whose = level if one.per is None else _PER[one.per]
+        return Limit(whose, subject, words, one.unit, one.amount, one.window_s, one.model, one.exact)
 
     return [limit(one) for one in effective(plan, holder.limits)]

@@ -5,9 +5,10 @@ counts for everybody (the ports `Counters` and `SharedCounters`).
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Protocol
+from typing import Final, Protocol
+from urllib.parse import quote
 
 
 class Level(StrEnum):
@@ -19,6 +20,13 @@ class Level(StrEnum):
     KEY = "key"
     END_USER = "end_user"
     TAG = "tag"
+
+
+class Per(StrEnum):
+    """For each of whom among the calls of a subject a limit holds by itself."""
+
+    END_USER = Level.END_USER.value
+    TAG = Level.TAG.value
 
 
 class Unit(StrEnum):
@@ -35,6 +43,11 @@ TOPIC_RECALL = "recall"
 MINUTE_S = 60
 DAY_S = 86_400
 
+_NAMED: Final = {Level.END_USER: "end user", Level.TAG: "tag"}
+_LONGEST_SHOWN: Final = 16
+_SHOWN: Final = 11
+"""Of a pseudonym, in messages: `eu_` and 8 characters find its rows; the whole of it is for the books."""
+
 
 @dataclass(frozen=True, slots=True)
 class Limit:
@@ -42,9 +55,9 @@ class Limit:
     whole of it within `window_s` (`core/gcra.py`). Who was away may use it all at once.
 
     `subject` is the id of the organisation, team, user or key; for an end user or a tag, the id of whoever they belong
-    to and their own name. `owner` are the words of an error message ("API key 'ci'", "team 'payments', plan 'free'").
-    `model` is a glob over model ids, and only matching calls count; None counts all. `exact` asks one counter for all
-    nodes before each call instead of working from leased slices.
+    to and their own name (`for_name`). `owner` are the words of an error message ("API key 'ci'", "team 'payments',
+    plan 'free'"). `model` is a glob over model ids, and only matching calls count; None counts all. `exact` asks one
+    counter for all nodes before each call instead of working from leased slices.
     """
 
     level: Level
@@ -61,6 +74,13 @@ class Limit:
         """The name of what is counted: the same for every key that this limit stands above."""
         model = "" if self.model is None else f":{self.model}"
         return f"{self.level}:{self.subject}:{self.unit}:{self.window_s}{model}"
+
+    def for_name(self, name: str) -> "Limit":
+        """The limit of one end user (a pseudonym) or of one tag, made from the one that holds for each of them."""
+        shown = name if len(name) <= _LONGEST_SHOWN or self.level is not Level.END_USER else f"{name[:_SHOWN]}..."
+        owner = f"{_NAMED[self.level]} '{shown}' of {self.owner}"
+        # Clients choose tags: none may look like another counter.
+        return replace(self, subject=f"{self.subject}:{quote(name, safe='')}", owner=owner)
 
 
 def no_units() -> int:

@@ -1,6 +1,7 @@
 """All checks in their order."""
 
 from collections.abc import AsyncIterator
+from importlib import import_module
 
 from xrouter.configuration.effective import load
 from xrouter.core.clock import SystemClock
@@ -10,7 +11,7 @@ from xrouter.settings import ConfigError, Settings
 
 
 async def examine(settings: Settings) -> AsyncIterator[Finding]:
-    """Every provider, then the database and the data directory. Sends no prompt and nothing that is billed."""
+    """Every provider, then the database, Redis and the data directory. Sends no prompt and nothing that is billed."""
     try:
         effective = load(settings, vendors=True)
     except ConfigError as error:
@@ -25,5 +26,10 @@ async def examine(settings: Settings) -> AsyncIterator[Finding]:
                 yield finding
     async for finding in storage.database(settings):
         yield finding
+    if settings.redis_url is not None:
+        # the client costs memory, which most need not pay
+        found: AsyncIterator[Finding] = import_module("xrouter.doctor.redis").examine(settings, SystemClock())
+        async for finding in found:
+            yield finding
     for finding in storage.directory(settings):
         yield finding

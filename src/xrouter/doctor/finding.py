@@ -15,8 +15,8 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """`subject` is a provider, `configuration`, `database` or `data directory`; `check` is what was looked at. `mend`
-    says what to do."""
+    """`subject` is a provider, `configuration`, `database`, `redis` or `data directory`; `check` is what was looked
+    at. `mend` says what to do."""
 
     subject: str
     check: str

@@ -6,6 +6,7 @@ Slices come from `near` (the counters of this host) or, where several nodes coun
 What is not used soon goes back (`tick`), and at once when somebody else asks for it (`recalled`).
 """
 
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -15,7 +16,7 @@ from xrouter.core.call import Caller
 from xrouter.core.clock import Clock
 from xrouter.core.gcra import PART, RUNNING_WAIT_S, suffices
 from xrouter.core.globs import matches
-from xrouter.core.limits import Draw, Grant, Hold, Limit, Unit, no_units
+from xrouter.core.limits import Draw, Grant, Hold, Level, Limit, Unit, no_units
 from xrouter.core.ports import Counters, SharedCounters
 from xrouter.gateway import limit_words
 
@@ -41,6 +42,12 @@ LEASE_S: Final = 10.0
 _RENEW_S: Final = 2.0
 _MOST_CALLERS: Final = 10_000
 _MOST_MODELS: Final = 256
+
+MOST_NAMED: Final = 8_192
+"""Limits of end users and tags that stay compiled in one process, of all callers and in all plans: about 11 MB."""
+
+MOST_OWED: Final = 10_000
+"""Of so many counters that nobody uses any more it is kept what is owed to shared counters that are away."""
 
 
 class Hand:
@@ -140,15 +147,24 @@ class Refusal:
 
 
 class _Known:
-    """What was compiled for one caller. `always` is the plan where no limit is for certain models only."""
+    """What was compiled for one caller. `always` is the plan where no limit is for certain models only; `users` and
+    `tags` are its limits for each of them, and `by_model` says whether any limit at all is for certain models."""
 
-    __slots__ = ("always", "hands", "limits", "plans")
+    __slots__ = ("always", "by_model", "each", "hands", "limits", "plans", "tags", "users")
 
-    def __init__(self, limits: tuple[Limit, ...], hands: tuple[Hand, ...]) -> None:
-        self.limits = limits
+    def __init__(self, caller: Caller, hands: tuple[Hand, ...]) -> None:
+        self.limits = limits = caller.limits
+        self.each = each = caller.each
         self.hands = hands
         self.always = Plan(hands) if all(limit.model is None for limit in limits) else None
+        self.users = tuple(limit for limit in each if limit.level is Level.END_USER)
+        self.tags = tuple(limit for limit in each if limit.level is Level.TAG)
+        self.by_model = any(limit.model is not None for limit in (*limits, *each))
         self.plans: dict[str | tuple[str, ...], Plan] = {}
+
+
+_Named = tuple[str, str | None, tuple[str, ...], str | tuple[str, ...]]
+"""Key, end user, tags, models: as far as there are limits for them."""
 
 
 class Limiter:
@@ -161,20 +177,35 @@ class Limiter:
         self.on_urgent: Callable[[], None] = _nothing
         self._hands: WeakValueDictionary[str, Hand] = WeakValueDictionary()
         self._known: dict[str, _Known] = {}
+        self._named: OrderedDict[_Named, tuple[_Known, Plan, int]] = OrderedDict()  # the last one used at the end
+        self._compiled = 0
         self._active: set[Hand] = set()
         self._urgent: set[Hand] = set()
+        self._owing: OrderedDict[Hand, None] = OrderedDict()
         self._shared = self.shares
 
     # ── which limits count a call ────────────────────────────────────────────────────────────────────────
 
     def plan(
-        self, caller: Caller, models: str | tuple[str, ...], names: Callable[[str | tuple[str, ...]], Sequence[str]]
+        self,
+        caller: Caller,
+        models: str | tuple[str, ...],
+        names: Callable[[str | tuple[str, ...]], Sequence[str]],
+        end_user: str | None = None,
+        tags: tuple[str, ...] = (),
     ) -> Plan:
-        """The hands for a call of `caller` that asks for `models`. `names` gives all ids that these may mean; it is
-        asked once for each caller and model, and only where a limit is for certain models."""
+        """The hands for a call of `caller` that asks for `models`, for an end user and under some tags. `names` gives
+        all ids that the models may mean; it is asked once for each caller and model, and only where a limit is for
+        certain models."""
         known = self._known.get(caller.key_id)
-        if known is None or (known.limits is not caller.limits and known.limits != caller.limits):
+        if (
+            known is None
+            or (known.limits is not caller.limits and known.limits != caller.limits)
+            or (known.each is not caller.each and known.each != caller.each)
+        ):
             known = self._learn(caller)
+        if known.each and ((end_user is not None and known.users) or (tags and known.tags)):
+            return self._plan_named(caller, known, models, names, end_user, tags)
         if known.always is not None:
             return known.always
         plan = known.plans.get(models)
@@ -185,11 +216,48 @@ class Limiter:
             plan = known.plans[models] = Plan(tuple(hand for hand in known.hands if _counts(hand.limit.model, asked)))
         return plan
 
+    def _plan_named(
+        self,
+        caller: Caller,
+        known: _Known,
+        models: str | tuple[str, ...],
+        names: Callable[[str | tuple[str, ...]], Sequence[str]],
+        end_user: str | None,
+        tags: tuple[str, ...],
+    ) -> Plan:
+        named = (
+            caller.key_id,
+            end_user if known.users else None,
+            tags if known.tags else (),
+            models if known.by_model else "",
+        )
+        found = self._named.get(named)
+        if found is not None and found[0] is known:
+            self._named.move_to_end(named)
+            return found[1]
+        hands = list(known.hands)
+        if end_user is not None:
+            hands += [self._hand(limit.for_name(end_user)) for limit in known.users]
+        for tag in tags:
+            hands += [self._hand(limit.for_name(tag)) for limit in known.tags]
+        if known.by_model:
+            asked = names(models)
+            hands = [hand for hand in hands if _counts(hand.limit.model, asked)]
+        plan = Plan(tuple(hands))
+        if found is not None:
+            self._compiled -= self._named.pop(named)[2]
+        size = len(known.users) + len(tags) * len(known.tags)
+        self._named[named] = known, plan, size
+        self._compiled += size
+        while self._compiled > MOST_NAMED and len(self._named) > 1:
+            self._compiled -= self._named.popitem(last=False)[1][2]
+        return plan
+
     def _learn(self, caller: Caller) -> _Known:
         while len(self._known) >= _MOST_CALLERS:
             del self._known[next(iter(self._known))]
-        each = {limit.counter: limit for limit in caller.limits}
-        known = self._known[caller.key_id] = _Known(caller.limits, tuple(map(self._hand, each.values())))
+        own = {limit.counter: limit for limit in caller.limits}
+        known = self._known[caller.key_id] = _Known(caller, tuple(map(self._hand, own.values())))
         return known
 
     def _hand(self, limit: Limit) -> Hand:
@@ -327,6 +395,7 @@ class Limiter:
                 self._give_soon(hand)
         for hand in plan.tokens:
             hand.have += reserved - used
+            self._active.add(hand)
             if hand.have < 0 or (hand.have > hand.keep and not alone):
                 self._give_soon(hand)
 
@@ -357,20 +426,26 @@ class Limiter:
         now, shares = self._clock.monotonic(), self.shares
         renew_s = _RENEW_S if shares == self._shared else 0.0  # who counts from now on knows nothing of what runs
         self._shared = shares
+        if shares and self._owing:
+            self._active.update(self._owing)
+            self._owing.clear()
         for hand in tuple(self._active):
             hand.want = max(hand.used, hand.want / 2) if hand.used else 0.0
             hand.low = hand.want / 2 if shares and not hand.limit.exact else 0.0
             spare = hand.have - (0.0 if hand.limit.exact else 2 * hand.want)
+            back = max(0, int(spare)) if hand.want else max(0.0, spare)  # of what is not used no part stays
             hand.used = 0.0
             if hand.owed and shares:
                 self._tell_owed(hand, now)
             stale = hand.limit.unit is Unit.CONCURRENT and hand.held() > 0 and now - hand.at >= renew_s
             if hand.have < 0:
                 self._give(hand, hand.have)
-            elif int(spare) > 0 or stale:
-                self._give(hand, max(0, int(spare)))
-            elif not (hand.have or hand.running or hand.want or hand.fetching or hand.owed):
+            elif back or stale:
+                self._give(hand, back)
+            elif not (hand.have or hand.running or hand.want or hand.fetching):
                 self._active.discard(hand)
+                if hand.owed:
+                    self._owe_later(hand)
         self._urgent.clear()
 
     def hurry(self) -> None:
@@ -446,6 +521,12 @@ class Limiter:
                 hand.have += back  # a debt is not forgotten; what was too much is, for it may have arrived
 
         self.shared.exchange(draws, then)
+
+    def _owe_later(self, hand: Hand) -> None:
+        self._owing[hand] = None
+        self._owing.move_to_end(hand)
+        if len(self._owing) > MOST_OWED:
+            self._owing.popitem(last=False)
 
     def _tell_owed(self, hand: Hand, now: float) -> None:
         """Shared counters are back: they learn what was used without them."""

@@ -1,4 +1,5 @@
-"""Does the caller have room for this call? All limits of its key, user, team and organisation must pass.
+"""Does the caller have room for this call? All limits of its key, user, team and organisation must pass, and those that
+these have for each end user or tag.
 
 Decided from what this process holds, without waiting (`gateway/limiter.py`). Only where that is used up and several
 nodes count together, or for a limit that is exact, the call waits for one answer of the shared counters.
@@ -30,11 +31,11 @@ def admit(call: Call, gateway: Gateway) -> Callable[[], Awaitable[None]] | None:
     Raises `RateLimited`. Where it returns something, the call must wait for that first, which raises the same.
     """
     caller = call.caller
-    if not caller.limits or call.hold is not None:
+    if not (caller.limits or caller.each) or call.hold is not None:
         return None
     limiter, request = gateway.limiter, call.request
     models = (request.model, *request.models) if request.models else request.model
-    plan = limiter.plan(caller, models, lambda asked: _names(asked, request, gateway))
+    plan = limiter.plan(caller, models, lambda asked: _names(asked, request, gateway), call.end_user, call.tags)
     if not plan.hands:
         return None
     tokens = _reserve(request, gateway) if plan.tokens else 0

@@ -21,6 +21,7 @@ from xrouter.stores.files import try_lock
 
 _MOST_PLACES: Final = 256
 _LOOK_AGAIN_S: Final = 1.0
+MOST_SPILT: Final = 50_000
 
 
 def host_id(directory: Path) -> str:
@@ -109,6 +110,9 @@ class HostCounters:
         try:
             self._file.write(name, first, second)
         except OSError:
+            if len(self._spilt) >= MOST_SPILT and name not in self._spilt:
+                matter = [(name, pair) for name, pair in self._spilt.items() if self._matters(*pair) > 0]
+                self._spilt = dict(matter[-MOST_SPILT // 2 :])
             self._spilt[name] = (first, second)
 
     def _matters(self, first: float, second: float) -> float:

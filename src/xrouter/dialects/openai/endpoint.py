@@ -15,7 +15,7 @@ from xrouter.core.call import Call, Caller, Piece, Request, Whole
 from xrouter.core.closing import closing
 from xrouter.core.errors import GatewayError, Internal, Invalid
 from xrouter.core.money import rub_text
-from xrouter.dialects import end_user
+from xrouter.dialects import end_user, tags
 from xrouter.dialects.exchange import JSON, Exchange, Silence
 from xrouter.dialects.limits import Limits
 from xrouter.edge import body as request_body
@@ -111,6 +111,7 @@ class Endpoint:
             dialect=self._form.dialect,
             strict=asked.strict or (not plain and _is_strict(exchange)),
             end_user=self._end_user(exchange, caller, asked.request),
+            tags=() if plain else tags.named(exchange),
         )
 
     def _end_user(self, exchange: Exchange, caller: Caller, request: Request) -> str | None:
@@ -180,6 +181,7 @@ _WISHES = frozenset(
         b"x-stainless-read-timeout",
         b"x-request-id",
         b"x-client-request-id",
+        tags.HEADER,
     }
 )
 

@@ -46,12 +46,12 @@ class Script:
 _PRESENT: Final = Script(Path(__file__).with_name("present.lua"))
 
 
-def open_client(url: Secret, timeout_s: float | None = TIMEOUT_S) -> Redis:
+def open_client(url: Secret, timeout_s: float | None = TIMEOUT_S, *, connect_s: float = TIMEOUT_S) -> Redis:
     """Raises ValueError for a URL that cannot be read. Connects when first used."""
     return Redis.from_url(
         url.reveal(),
         socket_timeout=timeout_s,
-        socket_connect_timeout=TIMEOUT_S,
+        socket_connect_timeout=connect_s,
         socket_keepalive=True,
         retry=Retry(NoBackoff(), 0),
         retry_on_timeout=False,

@@ -12,7 +12,7 @@ from sqlalchemy import Row
 
 from xrouter.core.accounts import Account, Allowance, Kind, Place, Plan
 from xrouter.core.call import Scope
-from xrouter.core.limits import Unit
+from xrouter.core.limits import Per, Unit
 from xrouter.core.operation import Operation
 from xrouter.core.records import KeyRecord, KeySpec
 
@@ -22,6 +22,7 @@ _KINDS: Final = frozenset(one.value for one in Kind)
 _SCOPES: Final = {one.value: one for one in Scope}
 _OPERATIONS: Final = {one.value: one for one in Operation}
 _UNITS: Final = frozenset(one.value for one in Unit)
+_PERS: Final = frozenset([None, *(one.value for one in Per)])
 
 
 def is_known(row: Row[Any]) -> bool:
@@ -128,7 +129,8 @@ def _common_values(one: KeySpec | Account) -> dict[str, Any]:
 def _read_limits(text: str | None) -> tuple[Allowance, ...]:
     if text is None:
         return ()
-    known = (fields for fields in _objects.decode(text) if fields.get("unit") in _UNITS)
+    each = _objects.decode(text)
+    known = (fields for fields in each if fields.get("unit") in _UNITS and fields.get("per") in _PERS)
     return tuple(msgspec.convert(fields, Allowance) for fields in known)
 
 
