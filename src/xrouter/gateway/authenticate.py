@@ -29,7 +29,8 @@ async def check(
         caller = await keys.look_up(credential)
     if caller is None or caller.disabled or (caller.expires_at is not None and caller.expires_at <= clock.now()):
         raise Unauthenticated(
-            "The API key is not valid: unknown, disabled or expired. `xrouter keys create` makes one."
+            "The API key is not valid: unknown, expired, or disabled, itself or the user, team or organisation above it. "
+            "`xrouter keys create` makes a new one."
         )
     if caller.networks is not None:
         _check_address(caller, caller.networks, address())
