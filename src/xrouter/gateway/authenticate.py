@@ -29,7 +29,7 @@ async def check(
         caller = await keys.look_up(credential)
     if caller is None or caller.disabled or (caller.expires_at is not None and caller.expires_at <= clock.now()):
         raise Unauthenticated(
-            "The API key is not valid: unknown, expired, or disabled, itself or the user, team or organisation above it. "
+            "The API key is not valid: unknown, expired, or disabled: itself, its user, team or organisation. "
             "`xrouter keys create` makes a new one."
         )
     if caller.networks is not None:
