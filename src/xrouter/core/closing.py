@@ -21,6 +21,21 @@ _ENDED: Final = cast(Generator[Any, Any, None], iter(()))  # all that is asked o
 NOTHING: Final = Nothing()
 
 
+class Unbound:
+    """A context that binds nothing: for what needs no lock, or was entered before."""
+
+    __slots__ = ()
+
+    def __aenter__(self) -> Nothing:
+        return NOTHING
+
+    def __aexit__(self, *_: object) -> Nothing:
+        return NOTHING
+
+
+UNBOUND: Final = Unbound()
+
+
 class closing:  # noqa: N801 - as the one that it stands for
     """Closes `stream` at the end of an `async with`, which gives nothing by itself."""
 

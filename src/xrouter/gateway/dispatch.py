@@ -23,7 +23,7 @@ from xrouter.core.chat import (
     ToolDelta,
     Usage,
 )
-from xrouter.core.closing import NOTHING, Nothing, closing
+from xrouter.core.closing import UNBOUND, Unbound, closing
 from xrouter.core.embeddings import Embeddings, EmbeddingsRequest
 from xrouter.core.errors import Invalid, ProviderRateLimited, ProviderTimeout, ProviderUnavailable, UpstreamError
 from xrouter.core.images import Images, ImagesRequest
@@ -94,7 +94,8 @@ async def send(
                             yield early
                     watch.resting = False
                     if content and streaming:
-                        watch.arm(min(call.deadline, clock.monotonic() + attempt.deployment.timeouts.idle_s))
+                        due = clock.monotonic() + attempt.deployment.timeouts.idle_s
+                        watch.arm(due if due < call.deadline else call.deadline)
             if not complete:  # whatever the provider let pass
                 raise _truncated(attempt)
             return
@@ -194,22 +195,9 @@ class _Trials:
         return self._failure
 
 
-def _slot(attempt: Attempt, gateway: Gateway) -> "_Slot | _NoLimit":
+def _slot(attempt: Attempt, gateway: Gateway) -> "_Slot | Unbound":
     """Holds one of the vendor's slots, if it has a limit."""
-    return _Slot(attempt, gateway) if attempt.deployment.max_concurrency > 0 else _NO_LIMIT
-
-
-class _NoLimit:
-    """Nothing to hold and nothing to wait for."""
-
-    def __aenter__(self) -> Nothing:
-        return NOTHING
-
-    def __aexit__(self, *_: object) -> Nothing:
-        return NOTHING
-
-
-_NO_LIMIT = _NoLimit()
+    return _Slot(attempt, gateway) if attempt.deployment.max_concurrency > 0 else UNBOUND
 
 
 class _Slot:

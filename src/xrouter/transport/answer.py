@@ -268,7 +268,8 @@ class Answer:
         """The next piece of body. Raises `StopAsyncIteration` at its end, and `BrokenOff`."""
         waiter: Future[bytes] = self._loop.create_future()
         self._waiter = waiter
-        self._wake(waiter)
+        if self._bodies or self.complete or self._broken is not None:
+            self._wake(waiter)
         return waiter
 
     def _too_large(self, limit: int) -> BrokenOff:

@@ -14,6 +14,7 @@ import msgspec
 from xrouter.core.call import Attempt
 from xrouter.core.chat import Event
 from xrouter.core.clock import Clock
+from xrouter.core.closing import UNBOUND
 from xrouter.core.errors import ProviderRateLimited, ProviderTimeout, ProviderUnavailable, UpstreamError
 from xrouter.core.secret import Secret
 from xrouter.transport import BrokenOff, CannotConnect, Response, Transport, TransportError
@@ -140,7 +141,7 @@ class Reply:
     A class, because `asynccontextmanager` costs 1.3 us a call more.
     """
 
-    __slots__ = ("_attempt", "_exchange", "_request", "_response", "_sent")
+    __slots__ = ("_attempt", "_entered", "_exchange", "_request", "_response", "_sent")
 
     _response: Response
 
@@ -156,10 +157,12 @@ class Reply:
         self._exchange = exchange
         self._sent = sent
         self._attempt = attempt
+        self._entered = False
         on_sending = None if attempt is None else attempt.sending
         self._request = exchange.transport.request(method, url, headers=sent, body=body, on_sending=on_sending)
 
     async def __aenter__(self) -> "Reply":
+        self._entered = True
         try:
             self._response = await self._request.__aenter__()
         except TransportError as error:
@@ -195,40 +198,42 @@ class Reply:
         return await self._response.read(limit)
 
     async def decoded(self, reader: PayloadReader) -> AsyncGenerator[Event, None]:
-        """The stream's events as `reader` makes them of each payload. Close it, or read it to its end.
+        """The stream's events as `reader` makes them of each payload. Close it, or read it to its end. A reply that
+        was not entered is entered here, and left at the end.
 
         Raises where the body is no event stream or passes a limit. A stream that breaks off after its last choice has
         finished lacks nothing but the farewell. One generator does all of it: it runs for every chunk.
         """
-        exchange, response = self._exchange, self._response
-        kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if kind in exchange.framing.FOREIGN_TYPES:
-            await self._no_stream(kind)
-        parser, size, chunks = exchange.framing(LINE_LIMIT), 0, response.chunks()
-        try:
-            async for chunk in chunks:
-                size += len(chunk)
-                if size > BODY_LIMIT:
-                    raise exchange.nonsense(f"with a stream of more than {BODY_LIMIT} bytes")
-                for payload in parser.feed(chunk):
-                    for event in reader.read(payload):
-                        yield event
+        async with UNBOUND if self._entered else self:
+            exchange, response = self._exchange, self._response
+            kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+            if kind in exchange.framing.FOREIGN_TYPES:
+                await self._no_stream(kind)
+            parser, size, chunks = exchange.framing(LINE_LIMIT), 0, response.chunks()
+            try:
+                async for chunk in chunks:
+                    size += len(chunk)
+                    if size > BODY_LIMIT:
+                        raise exchange.nonsense(f"with a stream of more than {BODY_LIMIT} bytes")
+                    for payload in parser.feed(chunk):
+                        for event in reader.read(payload):
+                            yield event
+                        if reader.done:
+                            break
                     if reader.done:
                         break
-                if reader.done:
-                    break
-            else:
-                for payload in parser.end():
-                    for event in reader.read(payload):
-                        yield event
-        except LineTooLong:
-            raise exchange.nonsense(f"with an event of more than {LINE_LIMIT} bytes") from None
-        except BrokenOff:
-            if not reader.complete:
-                raise
-        reader.end()
-        if not reader.cut_short:
-            await self._drain(chunks, BODY_LIMIT - size)
+                else:
+                    for payload in parser.end():
+                        for event in reader.read(payload):
+                            yield event
+            except LineTooLong:
+                raise exchange.nonsense(f"with an event of more than {LINE_LIMIT} bytes") from None
+            except BrokenOff:
+                if not reader.complete:
+                    raise
+            reader.end()
+            if not reader.cut_short:
+                await self._drain(chunks, BODY_LIMIT - size)
 
     async def _drain(self, chunks: AsyncIterator[bytes], most: int) -> None:
         """After the last event: read the little that is left, so that the connection can serve again.

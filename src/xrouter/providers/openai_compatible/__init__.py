@@ -110,8 +110,11 @@ class OpenAICompatible:
         self._whole_headers = {**headers, "Accept": "application/json"}
         self._row = row
 
-    async def chat(self, request: ChatRequest, attempt: Attempt) -> AsyncGenerator[Event, None]:
-        """See `core.ports.ChatProvider`. Text to be continued goes to `/completions` where the server has it."""
+    def chat(self, request: ChatRequest, attempt: Attempt) -> AsyncGenerator[Event, None]:
+        """See `core.ports.ChatProvider`. Text to be continued goes to `/completions` where the server has it.
+
+        No generator itself: a stream is the reply's own, without another one around it.
+        """
         try:
             upstream = upstream_request(request, attempt.deployment.upstream_model, self._row)
         except Invalid as error:
@@ -120,21 +123,15 @@ class OpenAICompatible:
         how = reading(self._row, upstream, attempt.id)
         headers = self._stream_headers if upstream.stream else self._whole_headers
         url = self._base_url + upstream.path
-        gathered: list[Event] = []
-        async with self._exchange.post(url, headers=headers, body=upstream.body, attempt=attempt) as reply:
-            if upstream.stream:
-                reader = StreamReader(self._exchange.provider, reply.in_band, how)
-                async with closing(events := reply.decoded(reader)):
-                    async for event in events:
-                        if request.stream:
-                            yield event
-                        else:
-                            gathered.append(event)
-                if request.stream:
-                    return
-                answer = gather(gathered)
-            else:
-                answer = read_answer(self._exchange.provider, await reply.json(), reply.in_band, how)
+        reply = self._exchange.post(url, headers=headers, body=upstream.body, attempt=attempt)
+        if not upstream.stream:
+            return self._answered(reply, how)
+        events = reply.decoded(StreamReader(self._exchange.provider, reply.in_band, how))
+        return events if request.stream else _gathered(events)
+
+    async def _answered(self, exchange: Reply, how: Reading) -> AsyncGenerator[Event, None]:
+        async with exchange as reply:
+            answer = read_answer(self._exchange.provider, await reply.json(), reply.in_band, how)
         yield answer
 
     async def embed(self, request: EmbeddingsRequest, attempt: Attempt) -> Embeddings:
@@ -197,6 +194,13 @@ class OpenAICompatibleWithTokenizer(OpenAICompatible):
         """See `core.ports.TokenCounter`."""
         bodies = [msgspec.json.encode({"model": model, "prompt": text}) for text in texts]
         return [await self._ask(self._row.tokenize, body, read_count) for body in bodies]
+
+
+async def _gathered(stream: AsyncGenerator[Event, None]) -> AsyncGenerator[Event, None]:
+    """One answer out of a stream that the client did not ask for."""
+    async with closing(stream):
+        found = [event async for event in stream]
+    yield gather(found)
 
 
 def _decoded(body: bytes) -> object:
