@@ -5,7 +5,7 @@ Failures leave here as `UpstreamError`s only: of the transport, of the status, o
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from types import TracebackType
 from typing import Any, Protocol
 
@@ -14,7 +14,6 @@ import msgspec
 from xrouter.core.call import Attempt
 from xrouter.core.chat import Event
 from xrouter.core.clock import Clock
-from xrouter.core.closing import UNBOUND
 from xrouter.core.errors import ProviderRateLimited, ProviderTimeout, ProviderUnavailable, UpstreamError
 from xrouter.core.secret import Secret
 from xrouter.transport import BrokenOff, CannotConnect, Response, Transport, TransportError
@@ -33,6 +32,7 @@ __all__ = [
     "Reply",
     "Token",
     "TokenKeeper",
+    "events_of",
     "log_in",
     "usual_error",
 ]
@@ -141,7 +141,7 @@ class Reply:
     A class, because `asynccontextmanager` costs 1.3 us a call more.
     """
 
-    __slots__ = ("_attempt", "_entered", "_exchange", "_request", "_response", "_sent")
+    __slots__ = ("_attempt", "_exchange", "_request", "_response", "_sent", "entered")
 
     _response: Response
 
@@ -157,12 +157,12 @@ class Reply:
         self._exchange = exchange
         self._sent = sent
         self._attempt = attempt
-        self._entered = False
+        self.entered = False
         on_sending = None if attempt is None else attempt.sending
         self._request = exchange.transport.request(method, url, headers=sent, body=body, on_sending=on_sending)
 
     async def __aenter__(self) -> "Reply":
-        self._entered = True
+        self.entered = True
         try:
             self._response = await self._request.__aenter__()
         except TransportError as error:
@@ -197,55 +197,23 @@ class Reply:
         """The whole body of a success as it is, at most `limit` bytes."""
         return await self._response.read(limit)
 
-    async def decoded(self, reader: PayloadReader) -> AsyncGenerator[Event, None]:
-        """The stream's events as `reader` makes them of each payload. Close it, or read it to its end. A reply that
-        was not entered is entered here, and left at the end.
+    def decoded(self, reader: PayloadReader) -> AsyncGenerator[Event, None]:
+        """The stream's events as `reader` makes them of each payload; see `events_of`. A reply that was not entered is
+        entered at the first of them, and left at the end."""
+        return events_of(_Opening(self, reader))
 
-        Raises where the body is no event stream or passes a limit. A stream that breaks off after its last choice has
-        finished lacks nothing but the farewell. One generator does all of it: it runs for every chunk.
-        """
-        async with UNBOUND if self._entered else self:
-            exchange, response = self._exchange, self._response
-            kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
-            if kind in exchange.framing.FOREIGN_TYPES:
-                await self._no_stream(kind)
-            parser, size, chunks = exchange.framing(LINE_LIMIT), 0, response.chunks()
-            try:
-                async for chunk in chunks:
-                    size += len(chunk)
-                    if size > BODY_LIMIT:
-                        raise exchange.nonsense(f"with a stream of more than {BODY_LIMIT} bytes")
-                    for payload in parser.feed(chunk):
-                        for event in reader.read(payload):
-                            yield event
-                        if reader.done:
-                            break
-                    if reader.done:
-                        break
-                else:
-                    for payload in parser.end():
-                        for event in reader.read(payload):
-                            yield event
-            except LineTooLong:
-                raise exchange.nonsense(f"with an event of more than {LINE_LIMIT} bytes") from None
-            except BrokenOff:
-                if not reader.complete:
-                    raise
-            reader.end()
-            if not reader.cut_short:
-                await self._drain(chunks, BODY_LIMIT - size)
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """The body of a stream as it arrives. Raises where it is none."""
+        exchange, response = self._exchange, self._response
+        kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind in exchange.framing.FOREIGN_TYPES:
+            await self._no_stream(kind)
+        return response.chunks()
 
-    async def _drain(self, chunks: AsyncIterator[bytes], most: int) -> None:
-        """After the last event: read the little that is left, so that the connection can serve again.
-
-        A vendor that keeps the stream open gets a tenth of a second, then the connection is cut as usual.
-        """
-        with suppress(TransportError, TimeoutError):
-            async with asyncio.timeout(_DRAIN_S):
-                async for chunk in chunks:
-                    most -= len(chunk)
-                    if most < 0:
-                        return
+    @property
+    def exchange(self) -> Exchange:
+        """Whose it is."""
+        return self._exchange
 
     def in_band(self, body: Any) -> UpstreamError:
         """The error for one that the vendor sent inside a success: a decoded body, or payload of a stream."""
@@ -296,3 +264,76 @@ class Reply:
             if name.lower() not in _OPEN_HEADERS:
                 found |= {value, value.partition(" ")[2]}
         return tuple(secret for secret in found if len(secret) >= _SHORTEST_SECRET)
+
+
+class _Opening:
+    """A reply that is read with `reader`: entered, unless it was before."""
+
+    __slots__ = ("_entered_before", "_reader", "_reply")
+
+    def __init__(self, reply: Reply, reader: PayloadReader) -> None:
+        self._reply = reply
+        self._reader = reader
+        self._entered_before = reply.entered
+
+    async def __aenter__(self) -> tuple[Reply, PayloadReader]:
+        if not self._entered_before:
+            await self._reply.__aenter__()
+        return self._reply, self._reader
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not self._entered_before:
+            await self._reply.__aexit__(kind, error, trace)
+
+
+async def events_of(
+    opening: AbstractAsyncContextManager[tuple[Reply, PayloadReader]],
+) -> AsyncGenerator[Event, None]:
+    """The events of a stream, as its reader makes them of each payload. Close it, or read it to its end.
+
+    `opening` sends the request and ends the exchange. Raises where the body is no event stream or passes a limit. A
+    stream that breaks off after its last choice has finished lacks nothing but the farewell. One generator does all of
+    it, without another one around it: it runs for every chunk.
+    """
+    async with opening as (reply, reader):
+        exchange, chunks = reply.exchange, await reply.chunks()
+        parser, size = exchange.framing(LINE_LIMIT), 0
+        try:
+            async for chunk in chunks:
+                size += len(chunk)
+                if size > BODY_LIMIT:
+                    raise exchange.nonsense(f"with a stream of more than {BODY_LIMIT} bytes")
+                for payload in parser.feed(chunk):
+                    for event in reader.read(payload):
+                        yield event
+                    if reader.done:
+                        break
+                if reader.done:
+                    break
+            else:
+                for payload in parser.end():
+                    for event in reader.read(payload):
+                        yield event
+        except LineTooLong:
+            raise exchange.nonsense(f"with an event of more than {LINE_LIMIT} bytes") from None
+        except BrokenOff:
+            if not reader.complete:
+                raise
+        reader.end()
+        if not reader.cut_short:
+            await _drain(chunks, BODY_LIMIT - size)
+
+
+async def _drain(chunks: AsyncIterator[bytes], most: int) -> None:
+    """After the last event: read the little that is left, so that the connection can serve again.
+
+    A vendor that keeps the stream open gets a tenth of a second, then the connection is cut as usual.
+    """
+    with suppress(TransportError, TimeoutError):
+        async with asyncio.timeout(_DRAIN_S):
+            async for chunk in chunks:
+                most -= len(chunk)
+                if most < 0:
+                    return

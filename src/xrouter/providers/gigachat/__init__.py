@@ -8,7 +8,7 @@ import asyncio
 import re
 from base64 import b64decode, b64encode
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from math import inf
 from typing import Final
@@ -19,7 +19,6 @@ import msgspec
 from xrouter.core.call import Attempt, Phase
 from xrouter.core.chat import Answer, ChatRequest, Event, token_count
 from xrouter.core.clock import Clock
-from xrouter.core.closing import closing
 from xrouter.core.deployment import Deployment
 from xrouter.core.embeddings import Embeddings, EmbeddingsRequest
 from xrouter.core.errors import ProviderAuthFailed, ProviderRefused, ProviderTimeout, ProviderUnavailable
@@ -28,7 +27,7 @@ from xrouter.core.operation import Operation
 from xrouter.core.ports import ChatProvider
 from xrouter.core.secret import Secret
 from xrouter.providers import check_all, list_deployments, read_model_options, read_options, upstream_url
-from xrouter.providers._http import Exchange, Reply
+from xrouter.providers._http import Exchange, PayloadReader, Reply, events_of
 from xrouter.settings import ConfigError, ModelSettings, ProviderSettings
 from xrouter.transport import Transport
 from xrouter.transport.client import open_transport
@@ -197,6 +196,15 @@ def _scope(name: str, settings: ProviderSettings) -> str:
     return scope
 
 
+_Asked = AbstractAsyncContextManager[tuple[Reply, Reading, Contract]]
+
+
+@asynccontextmanager
+async def _streaming(asked: _Asked) -> AsyncGenerator[tuple[Reply, PayloadReader], None]:
+    async with asked as (reply, reading, contract):
+        yield reply, _READERS[contract](reading)
+
+
 class GigaChat:
     """One account. `contracts` are the forms of chats by model."""
 
@@ -209,9 +217,17 @@ class GigaChat:
         v2 = _VERSION.sub("/v2", base)  # the rest of the API stays where it is
         self._urls = {"v1": f"{base}/chat/completions", "v2": f"{v2}/chat/completions"}
 
-    async def chat(self, request: ChatRequest, attempt: Attempt) -> AsyncGenerator[Event, None]:
+    def chat(self, request: ChatRequest, attempt: Attempt) -> AsyncGenerator[Event, None]:
         """See `core.ports.ChatProvider`. What the vendor answers with 401, or with 422 for a way of saying it that
         not every model knows, is repeated under the same attempt: neither is billed."""
+        asked = self._asked(request, attempt)
+        return events_of(_streaming(asked)) if request.stream else self._answered(asked, attempt)
+
+    @asynccontextmanager
+    async def _asked(
+        self, request: ChatRequest, attempt: Attempt
+    ) -> AsyncGenerator[tuple[Reply, Reading, Contract], None]:
+        """The vendor's reply to the request and how to read it. Files that it needs are there as long."""
         model = attempt.deployment.upstream_model
         contract = self._contract(model)
         upstream, ways = vendor_request(request, model, contract), Ways()
@@ -225,18 +241,16 @@ class GigaChat:
                 upstream = vendor_request(request, model, contract, ways)
             async with AsyncExitStack() as connection:
                 reply, upstream = await self._ask(connection, request, upstream, ways, attempt)
-                reading = self._reading(reply, attempt, upstream)
-                if request.stream:
-                    async with closing(events := reply.decoded(_READERS[contract](reading))):
-                        async for event in events:
-                            yield event
-                    return
-                answer = _WHOLE[contract](await reply.json(), reading)
-            attempt.usage = answer.usage  # the vendor's work is done and billed, whatever the check says
-            reading.check(answer)
+                yield reply, self._reading(reply, attempt, upstream), contract
         finally:
             if lent is not None:
                 lent.give_back()
+
+    async def _answered(self, asked: _Asked, attempt: Attempt) -> AsyncGenerator[Event, None]:
+        async with asked as (reply, reading, contract):
+            answer = _WHOLE[contract](await reply.json(), reading)
+        attempt.usage = answer.usage  # the vendor's work is done and billed, whatever the check says
+        reading.check(answer)
         yield answer
 
     async def embed(self, request: EmbeddingsRequest, attempt: Attempt) -> Embeddings:
