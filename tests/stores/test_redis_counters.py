@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 from redis.asyncio import Redis
 from tests.gateway.script import Script, World, answer, call, world
@@ -21,7 +21,7 @@ from tests.redis_server import RedisServer, flush
 from xrouter.core.call import Caller
 from xrouter.core.clock import ManualClock, SystemClock
 from xrouter.core.errors import RateLimited
-from xrouter.core.gcra import MemoryCounters
+from xrouter.core.gcra import PART, MemoryCounters
 from xrouter.core.limits import DAY_S, TOPIC_RECALL, Draw, Grant, Level, Unit
 from xrouter.core.secret import Secret
 from xrouter.gateway import limits, pipeline
@@ -113,6 +113,7 @@ STEPS = st.lists(
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@example(steps=[(["a"], 0, 0, -19, 45, False), (["a"], 0, 2, -2, 53, False)])
 @given(steps=STEPS)
 async def test_the_script_counts_as_memory_does(steps: list[Any], redis_url: str) -> None:
     """One unit takes hours here, so that real time does not matter."""
@@ -133,6 +134,9 @@ async def test_the_script_counts_as_memory_does(steps: list[Any], redis_url: str
             for asked, answered in pending:
                 got = await answered
                 expected = memory.exchange(asked)
+                for one, other in zip(got, expected, strict=True):  # time goes on in Redis alone: it may round up
+                    part = (other.free + other.given) * PART
+                    assume(one.given == other.given or abs(part - round(part)) > 1e-4)
                 assert [one.given for one in got] == [one.given for one in expected]
                 assert [one.free for one in got] == pytest.approx([one.free for one in expected], abs=1e-3)
                 assert [one.wait_s for one in got] == pytest.approx([one.wait_s for one in expected], abs=2, rel=1e-3)
