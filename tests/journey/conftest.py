@@ -43,6 +43,13 @@ ENVIRONMENT = {
 }
 
 
+def mts_and_anthropic(simulators_url: str) -> dict[str, Any]:
+    """An account at each of the two simulators that have no options to try."""
+    mts = {"kind": "mts", "base_url": f"{simulators_url}/mts/projects/demo/openai/v1", "api_key": "any"}
+    anthropic = {"kind": "anthropic", "base_url": f"{simulators_url}/anthropic", "api_key": "any"}
+    return {"mts": mts | {"models": ["t-pro-it-2.1"]}, "anthropic": anthropic | {"models": ["claude-sonnet-5-5"]}}
+
+
 def account(simulators_url: str, client: str, scope: str = "GIGACHAT_API_CORP") -> dict[str, Any]:
     """A further GigaChat account. The simulators count under the name `client`."""
     base: dict[str, Any] = config_for(simulators_url)["providers"]["gigachat"]
@@ -104,18 +111,7 @@ def everybody(vendors: Simulators, tmp_path_factory: pytest.TempPathFactory) -> 
         "second": account(vendors.url, "everybody-two") | {"options": {"contract": "v2"}},
         "yandexgpt": yandex | {"options": folder},
         "native": yandex | {"models": ["yandexgpt/latest"], "options": folder | {"surface": "native"}},
-        "mts": {
-            "kind": "mts",
-            "base_url": f"{vendors.url}/mts/projects/demo/openai/v1",
-            "api_key": "any",
-            "models": ["t-pro-it-2.1"],
-        },
-        "anthropic": {
-            "kind": "anthropic",
-            "base_url": f"{vendors.url}/anthropic",
-            "api_key": "any",
-            "models": ["claude-sonnet-5-5"],
-        },
+        **mts_and_anthropic(vendors.url),
     }
     with gateway(tmp_path_factory.mktemp("everybody"), config | {"aliases": {}}, environment=ENVIRONMENT) as running:
         yield running

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from campaigns.stage import Simulators, config_for, gateway
 from openai import OpenAI
-from tests.journey.conftest import account
+from tests.journey.conftest import account, mts_and_anthropic
 
 from xrouter.simulators.yandex_login import FOLDER
 
@@ -39,18 +39,7 @@ def client(vendors: Simulators, tmp_path_factory: pytest.TempPathFactory) -> Ite
     config["providers"] |= {
         "second": account(vendors.url, "legacy") | {"options": {"contract": "v2"}},
         "vllm": {"kind": "vllm", "base_url": f"{vendors.url}/openai/v1", "models": ["t-pro-it-2.1"]},
-        "mts": {
-            "kind": "mts",
-            "base_url": f"{vendors.url}/mts/projects/demo/openai/v1",
-            "api_key": "any",
-            "models": ["t-pro-it-2.1"],
-        },
-        "anthropic": {
-            "kind": "anthropic",
-            "base_url": f"{vendors.url}/anthropic",
-            "api_key": "any",
-            "models": ["claude-sonnet-5-5"],
-        },
+        **mts_and_anthropic(vendors.url),
         "yandex": yandex | {"models": ["yandexgpt", "gpt-oss-120b"], "options": {"folder": FOLDER}},
         "native": yandex | {"models": ["yandexgpt"], "options": {"folder": FOLDER, "surface": "native"}},
     }

@@ -35,7 +35,7 @@ from tests.providers.scripted import (
 )
 
 from xrouter.core.call import Phase
-from xrouter.core.chat import FINISH_REASONS, Answer, Finish, Usage, is_content
+from xrouter.core.chat import FINISH_REASONS, Answer, Delta, Finish, Reasoning, Refusal, ToolDelta, Usage
 from xrouter.core.errors import (
     ProviderAuthFailed,
     ProviderQuotaExhausted,
@@ -205,7 +205,8 @@ async def test_streams_keep_the_rules_of_the_port(kind: str, path: Path) -> None
         return
     events = await collect(provider, chat_request(**request_of(path, kind)))
     finished = [event.choice for event in events if isinstance(event, Finish)]
-    started = {event.choice for event in events if is_content(event)}
+    texts = {event.choice for event in events if isinstance(event, Delta | Reasoning | Refusal) and event.text}
+    started = texts | {event.choice for event in events if isinstance(event, ToolDelta)}
     assert len(finished) == len(set(finished)) >= 1
     assert started <= set(finished)
     assert all(event.reason in FINISH_REASONS - {"error"} for event in events if isinstance(event, Finish))

@@ -263,12 +263,3 @@ class Answer(Struct, frozen=True):
 
 
 Event: TypeAlias = Start | Delta | Reasoning | Refusal | ToolDelta | Finish | Usage | Extension | Answer
-
-
-def is_content(event: object) -> bool:
-    """Does showing this event commit us to its deployment? True at the first byte of text, reasoning,
-    refusal or tool call, and for a whole answer; a role, an empty delta or a usage report is not content."""
-    kind = type(event)
-    if kind is Delta or kind is Reasoning or kind is Refusal:
-        return bool(event.text)  # type: ignore[attr-defined]
-    return kind is ToolDelta or kind is Answer

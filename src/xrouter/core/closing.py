@@ -22,7 +22,7 @@ NOTHING: Final = Nothing()
 
 
 class Unbound:
-    """A context that binds nothing: for what needs no lock, or was entered before."""
+    """A context that binds nothing: for what needs no slot."""
 
     __slots__ = ()
 

@@ -68,7 +68,7 @@ async def send(
                 closing(events := _events(attempt, gateway)),
             ):
                 async for event in events:
-                    kind = type(event)
+                    kind = type(event)  # content is text, reasoning, a refusal or a tool call: showing it commits us
                     if kind is Delta or kind is Reasoning or kind is Refusal:
                         content = bool(event.text)  # type: ignore[union-attr]
                         attempt.output_bytes += len(event.text.encode())  # type: ignore[union-attr]
