@@ -6,11 +6,9 @@ Events before the first content (a role, an empty delta) are held back, so that 
 there can still be replaced without the client noticing.
 """
 
-import asyncio
 import re
 from collections.abc import AsyncGenerator
 from functools import partial
-from types import TracebackType
 
 from xrouter.core.call import Attempt, Call, Phase, Piece, Request
 from xrouter.core.chat import (
@@ -23,19 +21,17 @@ from xrouter.core.chat import (
     ToolDelta,
     Usage,
 )
-from xrouter.core.closing import UNBOUND, Unbound, closing
+from xrouter.core.closing import closing
 from xrouter.core.embeddings import Embeddings, EmbeddingsRequest
-from xrouter.core.errors import Invalid, ProviderRateLimited, ProviderTimeout, ProviderUnavailable, UpstreamError
+from xrouter.core.errors import Invalid, ProviderTimeout, ProviderUnavailable
 from xrouter.core.images import Images, ImagesRequest
 from xrouter.core.ports import ChatProvider, EmbeddingsProvider, ImagesProvider, RerankProvider
 from xrouter.core.rerank import Ranking, RerankRequest
-from xrouter.gateway import record, retry
+from xrouter.gateway import record, slot
 from xrouter.gateway.gateway import Gateway
 from xrouter.gateway.route import Candidate
+from xrouter.gateway.trials import Trials
 from xrouter.gateway.watch import Watch
-
-MIN_REMAINING_S = 1.0
-"""A further attempt is pointless with less time than this left."""
 
 MAX_HELD_EVENTS = 256
 """Events held back before the first content; a vendor that sends more of them is broken."""
@@ -55,7 +51,7 @@ async def send(
 
     One generator for all of it, because it runs for every event.
     """
-    trials, streaming, clock = _Trials(call, plan, gateway, part), call.request.stream, gateway.clock
+    trials, streaming, clock = Trials(call, plan, gateway, part), call.request.stream, gateway.clock
     candidate: Candidate | None = plan[0]
     while candidate is not None:
         attempt = trials.begin(candidate)
@@ -63,7 +59,7 @@ async def send(
             held: list[Piece] = []
             complete = shown = False
             async with (
-                _slot(attempt, gateway),
+                slot.hold(attempt, gateway),
                 (watch := Watch(trials.due(), partial(_timed_out, attempt, gateway))),
                 closing(events := _events(attempt, gateway)),
             ):
@@ -101,134 +97,6 @@ async def send(
             return
         candidate = await trials.next()
     raise trials.error()
-
-
-class _Trials:
-    """Who was tried and what became of it. As a context, it closes the attempt that runs: writes its record, and
-    swallows what another attempt may mend."""
-
-    __slots__ = ("_allowed", "_attempt", "_call", "_candidate", "_due", "_failure", "_gateway", "_made", "_part",
-                 "_plan", "_refusal", "_tries")  # fmt: skip
-
-    _attempt: Attempt
-    _candidate: Candidate
-
-    def __init__(self, call: Call, plan: tuple[Candidate, ...], gateway: Gateway, part: Request | None) -> None:
-        self._call = call
-        self._plan = plan
-        self._gateway = gateway
-        self._part = part
-        self._tries: dict[Candidate, int] = {}
-        self._due: dict[Candidate, float] = {}  # when a candidate may be asked once more
-        self._allowed = plan
-        self._made = 0
-        self._failure: UpstreamError | None = None
-        self._refusal: Invalid | None = None
-
-    def begin(self, candidate: Candidate) -> Attempt:
-        """The next attempt. To be used as: `with trials`."""
-        self._candidate = candidate
-        self._tries[candidate] = self._tries.get(candidate, 0) + 1
-        self._attempt = record.begin(self._call, candidate, self._gateway, self._part)
-        return self._attempt
-
-    def due(self) -> float:
-        """Until when the running attempt may take for its first content.
-
-        A whole answer shows no sign of life before it is there, so a silent vendor would eat the whole deadline:
-        with another candidate to spare it gets half of what is left.
-        """
-        began, deadline = self._attempt.began, self._call.deadline
-        if self._call.request.stream:
-            return min(deadline, began + self._attempt.deployment.timeouts.first_s)
-        has_spare = self._made + 1 < retry.MAX_ATTEMPTS and len(self._tries) < len(self._plan)
-        return (began + deadline) / 2 if has_spare else deadline
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> bool:
-        attempt, candidate = self._attempt, self._candidate
-        self._made += record.end(attempt, error, self._gateway)
-        if isinstance(error, UpstreamError):
-            self._failure = error
-        elif isinstance(error, Invalid):
-            self._refusal = self._refusal or error
-        else:
-            return False
-        verdict = retry.judge(error, attempt.phase, self._tries[candidate])
-        self._due.pop(candidate, None)
-        if verdict.same:
-            self._due[candidate] = self._gateway.clock.monotonic() + verdict.wait_s
-        self._allowed = self._plan if verdict.other else (candidate,)
-        return True
-
-    async def next(self) -> Candidate | None:
-        """The next candidate: an untried one at once, else the repeatable one that is due first, after its wait. As
-        long as there was no attempt, there is no lack of time either: nothing has been waited for."""
-        clock, tries = self._gateway.clock, self._tries
-        remaining_s = self._call.deadline - clock.monotonic()
-        if self._made >= retry.MAX_ATTEMPTS or (self._made and remaining_s < MIN_REMAINING_S):
-            return None
-        for candidate in self._allowed:
-            if candidate not in tries:
-                return candidate
-        repeatable = {
-            one: at for one, at in self._due.items() if one in self._allowed and tries[one] < retry.MAX_PER_DEPLOYMENT
-        }
-        if not repeatable:
-            return None
-        candidate = min(repeatable, key=repeatable.__getitem__)
-        wait_s = max(0.0, repeatable[candidate] - clock.monotonic())
-        if remaining_s - wait_s < MIN_REMAINING_S:
-            return None
-        await asyncio.sleep(wait_s)
-        return candidate
-
-    def error(self) -> UpstreamError | Invalid:
-        """What the client is told when nobody answered."""
-        if self._failure is None:
-            assert self._refusal is not None, "the trials end by an answer or an error"
-            return self._refusal
-        self._failure.metadata["attempts"] = [_account(one) for one in self._call.attempts]
-        return self._failure
-
-
-def _slot(attempt: Attempt, gateway: Gateway) -> "_Slot | Unbound":
-    """Holds one of the vendor's slots, if it has a limit."""
-    return _Slot(attempt, gateway) if attempt.deployment.max_concurrency > 0 else UNBOUND
-
-
-class _Slot:
-    """Holds one of the vendor's slots; waits for it until the call's deadline. The attempt begins when it is held."""
-
-    __slots__ = ("_attempt", "_clock", "_hold")
-
-    def __init__(self, attempt: Attempt, gateway: Gateway) -> None:
-        deployment = attempt.deployment
-        self._attempt = attempt
-        self._clock = gateway.clock
-        self._hold = gateway.slots.hold(deployment.credential, deployment.max_concurrency, attempt.call.deadline)
-
-    async def __aenter__(self) -> None:
-        try:
-            await self._hold.__aenter__()
-        except TimeoutError:
-            deployment = self._attempt.deployment
-            raise ProviderRateLimited(
-                f"{deployment.provider} serves {deployment.max_concurrency} calls at once for this account, and none "
-                "of them ended before this call's deadline. Try again, or add an account or a fallback model.",
-                provider=deployment.provider,
-                code="provider_busy",
-                retry_after_s=1.0,
-            ) from None
-        self._attempt.began = self._clock.monotonic()
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._hold.__aexit__(kind, error, trace)
 
 
 def _events(attempt: Attempt, gateway: Gateway) -> AsyncGenerator[Piece, None]:
@@ -330,14 +198,3 @@ def _timed_out(attempt: Attempt, gateway: Gateway) -> ProviderTimeout:
     else:
         waited = "did not answer within half of the time that was left, and another deployment is tried"
     return ProviderTimeout(f"{provider} {waited}.", provider=provider, upstream_status=attempt.upstream_status)
-
-
-def _account(attempt: Attempt) -> dict[str, object]:
-    """One attempt as the error's metadata tells it."""
-    return {
-        "provider": attempt.deployment.provider,
-        "model": attempt.deployment.id,
-        "status": attempt.upstream_status,
-        "error": attempt.error,
-        "attempt_id": attempt.id,
-    }
