@@ -28,7 +28,7 @@ FILE_MODELS = (Config, ProviderSettings, ModelSettings, PriceSettings, TimeoutSe
 HEAD = """\
 # Settings
 
-Generated from `src/xrouter/settings.py` by `make docs`; edit that file, not this page.
+Generated from `src/xrouter/settings/` by `make docs`; edit those files, not this page.
 
 Settings of the process come from the environment. Providers, models, prices and aliases come from one file,
 `xrouter.yaml`, that `XROUTER_CONFIG` names. A key that does not exist is an error with a suggestion. In the file

@@ -25,7 +25,7 @@ def read_from_settings(tree: ast.AST, name: str) -> set[str]:
 
 def unread(fields: Iterable[str]) -> list[str]:
     trees = {path: ast.parse(path.read_text(encoding="utf-8")) for path in SOURCE.rglob("*.py")}
-    own = trees.pop(SOURCE / "settings.py")
+    own = trees.pop(SOURCE / "settings" / "environment.py")
     read = set[str]().union(*(read_from_settings(tree, "settings") for tree in trees.values()))
     properties = [
         node

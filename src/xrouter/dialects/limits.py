@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bytes and seconds; the meaning and the default of each is in `settings.py` under the same name."""
+    """Bytes and seconds; the meaning and the default of each is in `settings/environment.py` under the same name."""
 
     max_body_bytes: int
     status_wait_s: float

@@ -1,0 +1,156 @@
+"""The operator's `xrouter.yaml`: providers, their models, aliases."""
+
+import re
+from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, Field, model_validator
+
+from xrouter.core.deployment import Timeouts
+from xrouter.core.operation import Operation
+from xrouter.core.secret import Secret
+from xrouter.settings.prices import Prices
+from xrouter.settings.secret_text import SecretText
+from xrouter.settings.strict import Strict
+
+_USUAL = Timeouts()
+
+
+class TimeoutSettings(Strict):
+    """Limits of one provider, seconds. Unset ones keep their defaults."""
+
+    connect_s: float = Field(_USUAL.connect_s, gt=0)
+    first_s: float = Field(_USUAL.first_s, gt=0)
+    idle_s: float = Field(_USUAL.idle_s, gt=0)
+    total_s: float = Field(_USUAL.total_s, gt=0)
+    total_stream_s: float = Field(_USUAL.total_stream_s, gt=0)
+
+
+class ModelSettings(Strict):
+    """One model of a provider. `name` is the vendor's own id; the public id is `provider/name`."""
+
+    name: str = Field(min_length=1)
+    serves: frozenset[Operation] | None = Field(
+        None, description="chat, embeddings, images, rerank. Unset: what the kind knows of the name, else chat."
+    )
+    price: Prices | None = Field(
+        None,
+        description="One price, a list of prices with their dates, or `unpriced`. Unset: the built-in one, "
+        "and unpriced where there is none.",
+    )
+    context_tokens: int | None = Field(
+        None, ge=1, description="How much it reads and writes together, for clients that ask. Unset: what is known."
+    )
+    inputs: frozenset[Literal["text", "image", "file", "audio", "video"]] | None = Field(
+        None, description="What a message may hold, for clients that ask. Unset: what is known, else text."
+    )
+    timeouts: TimeoutSettings | None = None
+    options: dict[str, Any] = Field(
+        default_factory=dict, repr=False, description="What this kind lets one model have for itself."
+    )
+
+
+def check_upstream_url(value: str | None) -> str | None:
+    """The same URL, if it is one that a path can be put behind. Raises ValueError without repeating its secrets."""
+    if value is None:
+        return None
+    if not value.lower().startswith(("https://", "http://")):
+        guess = f"; did you mean 'https://{value}'?" if _BARE_HOST.fullmatch(value) else ""
+        raise ValueError(f"must begin with https://{guess}")
+    if any(char <= " " or char in "\x7f\\" for char in value):
+        raise ValueError("must not hold spaces, backslashes or control characters")
+    try:
+        parts = urlsplit(value)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        raise ValueError("has a malformed host or port") from None
+    if "@" in parts.netloc:
+        raise ValueError("must not hold a user name or password; credentials have their own settings")
+    if not host:
+        raise ValueError("names no host")
+    if "?" in value or "#" in value:
+        raise ValueError("must have nothing after the path")
+    return value
+
+
+_BARE_HOST = re.compile(r"[A-Za-z0-9.-]+(:[0-9]+)?(/[A-Za-z0-9._~/-]*)?")
+_UpstreamUrl = Annotated[str | None, AfterValidator(check_upstream_url)]
+
+
+class ProviderSettings(Strict):
+    """One upstream account. Its name in the file is the first part of its models' ids."""
+
+    kind: str = Field(
+        "openai_compatible",
+        description="A wire format (`gigachat`, `openai_compatible`) or a row of openai_compatible.toml (`tbank`).",
+    )
+    base_url: _UpstreamUrl = Field(
+        None,
+        description="Up to and including the version: https://api.example.com/v1. Rows and wire formats have defaults.",
+    )
+    api_key: SecretText | None = Field(None, description="Bearer key; for GigaChat the authorization key.")
+    auth_url: _UpstreamUrl = Field(None, description="GigaChat: where tokens come from.")
+    scope: str | None = Field(None, description="GigaChat: GIGACHAT_API_PERS, _B2B or _CORP.")
+    ca_bundle: Path | None = Field(None, description="PEM roots for this provider only, on top of the usual ones.")
+    client_cert: Path | None = Field(
+        None, description="Our own certificate (PEM, with its chain) for an upstream that asks for one: mTLS."
+    )
+    client_key: Path | None = Field(None, description="Its private key, where `client_cert` does not hold it.")
+    client_key_password: SecretText | None = Field(None, description="The password of that key.")
+    proxy: str | None = Field(None, description="Egress proxy, http://[user:password@]host:port.")
+    allow_private: list[IPv4Network | IPv6Network] = Field(
+        default_factory=list, description="Private networks that this provider's host name may resolve to."
+    )
+    max_concurrency: int | None = Field(
+        None, ge=0, le=1024, description="Calls at once for this account, over all workers; 0 is unlimited."
+    )
+    timeouts: TimeoutSettings = Field(default_factory=TimeoutSettings)
+    options: dict[str, Any] = Field(
+        default_factory=dict,
+        repr=False,
+        description="What only this kind knows. Servers that speak OpenAI: any quirk of a row (`system_first: true`).",
+    )
+    models: list[ModelSettings] = Field(min_length=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_models(cls, data: Any) -> Any:
+        """A model may be given by its bare name."""
+        if isinstance(data, dict) and isinstance(data.get("models"), list):
+            models = [{"name": item} if isinstance(item, str) else item for item in data["models"]]
+            return {**data, "models": models}
+        return data
+
+    @model_validator(mode="after")
+    def _key_belongs_to_a_certificate(self) -> Self:
+        if self.client_cert is None and (self.client_key or self.client_key_password):
+            raise ValueError("client_key and client_key_password belong to a client_cert, and there is none")
+        return self
+
+    @property
+    def client_identity(self) -> tuple[Path, Path | None, Secret | None] | None:
+        """What `transport.tls.client_tls` shows to the upstream."""
+        return None if self.client_cert is None else (self.client_cert, self.client_key, self.client_key_password)
+
+
+def _provider_name(value: str) -> str:
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,63}", value):
+        raise ValueError("provider names are lower case: gigachat; letters, digits, - and _, 64 at most")
+    return value
+
+
+class Config(Strict):
+    """The operator's file."""
+
+    providers: dict[Annotated[str, AfterValidator(_provider_name)], ProviderSettings]
+    aliases: dict[str, list[str]] = Field(default_factory=dict, description="name -> model ids, tried in order.")
+    default_model: str | None = Field(None, description="As XROUTER_DEFAULT_MODEL, which wins.")
+    default_models: dict[Operation, str] = Field(
+        default_factory=dict,
+        description="The same for one kind of work: chat, embeddings, images, rerank. Goes before `default_model`.",
+    )
+    simulated: bool = Field(
+        False, description="The upstreams are our simulators: `model+fault` asks for that fault. For tests only."
+    )
