@@ -35,6 +35,8 @@ class Deployment:
     hold (text, image, file, audio), `context_tokens` how much it reads and writes together: what clients are told, and
     None or empty where nobody knows. `base_url` is the operator's own, empty where the kind's is used. `key` names the
     deployment where its health is counted: the same after a reload and in every process that reads the same file.
+    `region` is where it processes data, None where nobody says; `tags` are the operator's own words for it;
+    `inputs_known` says that somebody has said what `inputs` are.
     """
 
     id: str
@@ -53,6 +55,9 @@ class Deployment:
     inputs: frozenset[str] = field(default=frozenset({"text"}), hash=False)
     context_tokens: int | None = field(default=None, hash=False)
     base_url: str = ""
+    region: str | None = None
+    tags: frozenset[str] = field(default=frozenset(), hash=False)
+    inputs_known: bool = False
     key: str = field(init=False, default="", compare=False)
 
     def __post_init__(self) -> None:
