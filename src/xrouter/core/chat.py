@@ -69,6 +69,9 @@ class ChatRequest(Struct, frozen=True):
 
     `legacy_functions`: the client offered its tools as `functions`, and reads calls in that form only. The fields hold
     them as tools.
+
+    `prefilled`: the last message is the beginning of the answer, and the model shall go on exactly there. Only set for
+    deployments that can do it (`Deployment.prefill`).
     """
 
     operation: ClassVar[Operation] = Operation.CHAT
@@ -81,6 +84,7 @@ class ChatRequest(Struct, frozen=True):
     prompt: str | None = None
     prompts: tuple[str, ...] = ()
     legacy_functions: bool = False
+    prefilled: bool = False
 
     def field(self, name: str) -> Any:
         """The decoded value of a field, or None where the client sent none (or null)."""

@@ -33,7 +33,8 @@ class Deployment:
     vendors that give one choice (`n`) or take one text for an embedding at a time: the pipeline then makes an attempt
     of each. `parameters` are the names of request parameters that a chat with it follows, `inputs` what a message may
     hold (text, image, file, audio), `context_tokens` how much it reads and writes together: what clients are told, and
-    None or empty where nobody knows.
+    None or empty where nobody knows. `prefill`: a chat may end with the beginning of the answer, and the model goes on
+    exactly there.
     """
 
     id: str
@@ -51,3 +52,4 @@ class Deployment:
     parameters: frozenset[str] = field(default=frozenset(), hash=False)
     inputs: frozenset[str] = field(default=frozenset({"text"}), hash=False)
     context_tokens: int | None = field(default=None, hash=False)
+    prefill: bool = False

@@ -12,10 +12,12 @@ _MOST_NAMES = 5
 
 
 class Candidate(Struct, frozen=True, eq=False):
-    """A deployment, and the client's own name (`model`) that led to it. Compared by identity: one plan, one object."""
+    """A deployment, and the client's own name (`model`) that led to it. Compared by identity: one plan, one object.
+    `may_continue`: an answer of it that breaks off may be gone on with."""
 
     model: str
     deployment: Deployment
+    may_continue: bool = True
 
 
 def plan(request: Request, catalog: Catalog) -> tuple[Candidate, ...]:
