@@ -148,7 +148,7 @@ async def test_a_client_who_leaves_gives_its_place_back() -> None:
 
 async def test_every_part_of_a_call_is_paid_and_the_call_counts_once() -> None:
     place = world(a=Script([whole(Usage(10, 20))]), one_choice=("a",))
-    who = caller(limit(Unit.TOKENS, 10_000), limit(amount=10))
+    who = caller(limit(Unit.TOKENS, 10_000, window_s=DAY_S), limit(amount=10))
     await run(place, of(who, call("a/m", stream=False, n=3, max_tokens=100)))
     assert left(place, who)[b"x-ratelimit-remaining-tokens"] == b"9910"
     assert left(place, who)[b"x-ratelimit-remaining-requests"] == b"9"
