@@ -77,7 +77,7 @@ async def test_a_row_has_every_field_with_exact_money(plane: Plane) -> None:
         (f"?until={int(NOW) + 1}.5", [2, 1]),
         ("?since=2027-01-15T08:00:01Z&until=2027-01-15T08:00:02Z", [2]),
         ("?key_id=kalice&state=succeeded", [2]),
-        ("?key_id=nobody", []),
+        ("?call_id=nobody", []),
     ],
 )
 async def test_filters_choose_rows(plane: Plane, query: str, numbers: list[int]) -> None:

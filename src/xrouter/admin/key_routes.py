@@ -35,7 +35,7 @@ def add_keys(app: FastAPI, desk: Desk) -> None:
     @app.get("/admin/keys", response_model=Listing[schemas.Key], operation_id="list_keys")
     async def list_keys(query: Annotated[KeyQuery, Query()], caller: _Admin) -> Response:
         """Keys without their secrets, disabled ones included, newest first."""
-        place = within(caller, query.organisation_id, query.team_id, query.user_id)
+        place = await within(desk, caller, query.organisation_id, query.team_id, query.user_id)
         try:
             page = await desk.keys.page(query.cursor, query.limit, place)
         except ValueError:

@@ -18,9 +18,9 @@ from xrouter.admin.desk import Desk, ObjectId, place_of
 from xrouter.admin.key_routes import changed, disabled, there
 from xrouter.admin.schemas import Roubles, Timestamp, answer
 from xrouter.admin.times import Time, written
-from xrouter.core.accounts import Kind
+from xrouter.core.accounts import Kind, nobody
 from xrouter.core.call import Caller
-from xrouter.core.errors import Invalid
+from xrouter.core.errors import Invalid, NotFound
 from xrouter.core.money import rub_text
 from xrouter.core.records import KeyRecord, KeySpec
 from xrouter.core.rights import granted
@@ -120,10 +120,13 @@ def add_openrouter_keys(app: FastAPI, desk: Desk) -> None:
             return {}
         if workspace_id == _INSTALLATION:
             return {"team_id": None, "organisation_id": None}
-        team = await desk.accounts.get(Kind.TEAM, workspace_id, place_of(caller))
-        if team is not None:
-            return {"team_id": team.id, "organisation_id": team.place.organisation_id}
-        return {"team_id": None, "organisation_id": workspace_id}
+        if workspace_id == caller.organisation_id:
+            return {"team_id": None, "organisation_id": workspace_id}
+        for kind in (Kind.TEAM, Kind.ORGANISATION):
+            found = await desk.accounts.get(kind, workspace_id, place_of(caller))
+            if found is not None:
+                return {"team_id": found.place.team_id, "organisation_id": found.place.organisation_id}
+        raise NotFound(f"No workspace has the id '{workspace_id}'.", param="workspace_id")
 
     @app.post(keys, status_code=201, response_model=NewRouterKeyAnswer, operation_id="create_router_key")
     async def create(wanted: NewRouterKey, caller: _Admin) -> Response:
@@ -133,6 +136,10 @@ def add_openrouter_keys(app: FastAPI, desk: Desk) -> None:
         place = await workspace(wanted.workspace_id, caller)
         spec = KeySpec(name=wanted.name, expires_at=wanted.expires_at, user_id=wanted.creator_user_id)
         spec = replace(spec, **place)
+        if wanted.creator_user_id is not None and not await desk.accounts.get(
+            Kind.USER, wanted.creator_user_id, place_of(caller)
+        ):
+            raise nobody(Kind.USER, wanted.creator_user_id, "creator_user_id")
         made = await desk.keys.make(granted(spec, *await desk.maker(caller)), caller.key_id, place_of(caller))
         (data,) = await shown((made.record,))
         return answer(NewRouterKeyAnswer(data=data, key=made.text.reveal()), 201)
@@ -143,8 +150,6 @@ def add_openrouter_keys(app: FastAPI, desk: Desk) -> None:
         place = place_of(caller)
         wanted = await workspace(query.workspace_id, caller)
         for name, value in wanted.items():
-            if value is not None and getattr(place, name) not in (None, value):
-                return answer(RouterKeys(data=[]))
             if value is not None:
                 place = replace(place, **{name: value})
         records = await desk.keys.numbered(
