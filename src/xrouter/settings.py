@@ -7,7 +7,7 @@ may stand in a file of its own: `api_key_file: PATH` for `api_key`, `XROUTER_PEP
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date, timedelta
@@ -38,6 +38,7 @@ from xrouter.core.deployment import Timeouts
 from xrouter.core.money import VAT_PERCENT, Price, in_order, moscow_midnight
 from xrouter.core.operation import Operation
 from xrouter.core.secret import Secret
+from xrouter.core.service_url import check_database_url, check_redis_url
 
 
 class ConfigError(Exception):
@@ -86,6 +87,17 @@ def _strong_key(value: SecretText | None) -> SecretText | None:
     return value
 
 
+def _url(check: Callable[[str], None]) -> AfterValidator:
+    """A URL that `check` takes."""
+
+    def checked(value: SecretText | None) -> SecretText | None:
+        if value is not None:
+            check(value.reveal())
+        return value
+
+    return AfterValidator(checked)
+
+
 class Settings(BaseSettings):
     """How this process runs. Each field is the variable `XROUTER_<FIELD>`."""
 
@@ -103,12 +115,12 @@ class Settings(BaseSettings):
     default_model: str | None = Field(
         None, description="Serves requests whose model is unknown. Unset: a 404 that lists near names."
     )
-    database_url: SecretText | None = Field(
+    database_url: Annotated[SecretText | None, _url(check_database_url)] = Field(
         None,
         description="`postgresql://user:password@host/name`, also with libpq's `sslmode` and several hosts, or "
         "`sqlite:////path`; default is SQLite in the data directory.",
     )
-    redis_url: SecretText | None = Field(
+    redis_url: Annotated[SecretText | None, _url(check_redis_url)] = Field(
         None,
         description="Redis (`redis://`, `rediss://`, `unix://`), over which several nodes count limits together and "
         "hear of changes at once (docs/limits.md). Unset: each host for itself.",
