@@ -24,7 +24,7 @@ ADDRESSES = ("10.1.2.3", "10.1.0.0", "10.9.9.9", "8.8.8.8", "2001:db8::1")
 
 FIVE, SIX = (Allowance(Unit.REQUESTS, amount, MINUTE_S) for amount in (5, 6))
 
-NO_RIGHTS = {"id", "last4", "created_at", "created_by", "updated_at", "former_until"}
+NO_RIGHTS = {"id", "last4", "created_at", "created_by", "updated_at", "former_until", "deleted_at"}
 """What a record holds besides: nobody can ask for it."""
 
 

@@ -87,7 +87,7 @@ def add_accounts(app: FastAPI, desk: Desk) -> None:
 
     @app.delete(one, response_model=schemas.Organisation, operation_id="delete_organisation")
     async def delete_organisation(organisation_id: ObjectId, caller: _Admin) -> Response:
-        """Delete an organisation that nobody stands below; disable it otherwise."""
+        """Delete an organisation without teams, users and keys that work; disable it otherwise."""
         return await removed(Kind.ORGANISATION, organisation_id, caller)
 
     # ── teams ────────────────────────────────────────────────────────────────────────────────────────────
@@ -116,7 +116,7 @@ def add_accounts(app: FastAPI, desk: Desk) -> None:
 
     @app.delete(one_team, response_model=schemas.Team, operation_id="delete_team")
     async def delete_team(team_id: ObjectId, caller: _Admin) -> Response:
-        """Delete a team that nobody stands below; disable it otherwise."""
+        """Delete a team without users and keys that work; disable it otherwise."""
         return await removed(Kind.TEAM, team_id, caller)
 
     # ── users ────────────────────────────────────────────────────────────────────────────────────────────
@@ -145,7 +145,7 @@ def add_accounts(app: FastAPI, desk: Desk) -> None:
 
     @app.delete(one_user, response_model=schemas.User, operation_id="delete_user")
     async def delete_user(user_id: ObjectId, caller: _Admin) -> Response:
-        """Delete a user who has no keys; disable otherwise."""
+        """Delete a user, for good. The user's keys lose their secrets at once; what they did stays in the books."""
         return await removed(Kind.USER, user_id, caller)
 
 

@@ -1,18 +1,20 @@
 """What the routes of the control plane share: the stores, whom each route lets in, and where a caller stands."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import Path, Query
 
+from xrouter.admin import account_schemas as schemas
 from xrouter.admin.schemas import PageQuery
-from xrouter.core.accounts import Kind, Place, Plan, nobody
+from xrouter.core.accounts import Account, Kind, Place, Plan, nobody
 from xrouter.core.call import Caller
 from xrouter.core.clock import Clock
 from xrouter.core.errors import Forbidden, Invalid
 from xrouter.core.ports import AccountAdmin, AttemptLog, KeyAdmin, PlanAdmin
-from xrouter.core.records import KeySpec
+from xrouter.core.records import KeyRecord, KeySpec, NewKey
+from xrouter.core.standing import ids_above
 
 ObjectId = Annotated[str, Path(max_length=64, pattern=r"^[A-Za-z0-9._-]+$")]
 Paging = Annotated[PageQuery, Query()]
@@ -36,6 +38,17 @@ class Desk:
         if record is None:
             raise Forbidden("The API key that asks is no longer there.")
         return record.spec, await self.plans.all()
+
+    async def above(self, records: Sequence[KeyRecord]) -> dict[str, Account]:
+        """Everybody who stands above these keys, by id."""
+        return await self.accounts.named({one for record in records for one in ids_above(record.place)})
+
+    async def shown_key(self, record: KeyRecord) -> schemas.Key:
+        return schemas.key(record, await self.above([record]), self.clock.now())
+
+    async def fresh_key(self, made: NewKey) -> schemas.FreshKey:
+        above = await self.above([made.record])
+        return schemas.fresh_key(made.record, above, self.clock.now(), made.text.reveal())
 
 
 def place_of(caller: Caller) -> Place:

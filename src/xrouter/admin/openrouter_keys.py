@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Annotated, Any, Literal
 
 from fastapi import FastAPI, Query, Response
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, BeforeValidator, Field, StrictBool
 
 from xrouter.admin.account_schemas import Id, Input, Name
 from xrouter.admin.current_key import periods
@@ -33,9 +33,20 @@ _Spent = tuple[tuple[int, ...], float | None]
 _NOTHING: _Spent = ((0, 0, 0, 0), None)
 
 
+def _no_money(value: object) -> None:
+    if value is not None:
+        raise ValueError(
+            "this gateway keeps no limits in money: send null or leave it out; "
+            "limits of requests and tokens are set in `limits` of /admin/keys"
+        )
+
+
+_NoMoney = Annotated[None, BeforeValidator(_no_money)]
+
+
 class _Money(Input):
-    limit: None = Field(None, description="Limits in money are not there; limits of requests and tokens: /admin/keys.")
-    limit_reset: None = None
+    limit: _NoMoney = Field(None, description="Limits in money are not there; of requests and tokens: /admin/keys.")
+    limit_reset: _NoMoney = None
     include_byok_in_limit: Literal[False] | None = None
 
 
@@ -48,7 +59,7 @@ class NewRouterKey(_Money):
 
 class RouterKeyChange(_Money):
     name: Name | None = None
-    disabled: bool | None = None
+    disabled: StrictBool | None = None
     workspace_id: Id | None = None
 
 

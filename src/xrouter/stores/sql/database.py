@@ -9,6 +9,7 @@ which costs 0.3 s of start-up and 12 MB; this file is the only one that would ha
 import asyncio
 import logging
 import os
+import socket
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -252,5 +253,11 @@ def create_tables(connection: Connection) -> None:
 
 
 def _plain(error: BaseException) -> str:
-    """The driver's words without SQLAlchemy's addition of statement and values."""
+    """What happened, in words; the driver's own without SQLAlchemy's addition of statement and values."""
+    if isinstance(error, ConnectionRefusedError):
+        return f"nothing answers there, the connection is refused: {error.strerror}. Is the database server running?"
+    if isinstance(error, socket.gaierror):
+        return f"its host name cannot be resolved: {error.strerror}"
+    if isinstance(error, Refused | Unreachable):
+        return str(error)
     return f"{type(error).__name__}: {getattr(error, 'orig', None) or error}"

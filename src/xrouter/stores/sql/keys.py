@@ -20,7 +20,7 @@ from xrouter.core.accounts import ANYWHERE, Place
 from xrouter.core.api_key import check_new, is_mistyped, mint
 from xrouter.core.call import Caller, Scope
 from xrouter.core.clock import Clock
-from xrouter.core.errors import Invalid, Overloaded
+from xrouter.core.errors import Conflict, Invalid, Overloaded
 from xrouter.core.records import KeyRecord, KeySpec, NewKey, Page
 from xrouter.core.secret import Secret
 from xrouter.stores.sql import account_rows, key_pictures
@@ -337,6 +337,10 @@ def _change(key_id: str, edit: Edit, within: Place, now: float, connection: Conn
         return None
     record = account_rows.key_record(row)
     spec = edit(record)
+    if record.deleted_at is not None:
+        if spec != record.spec:
+            raise _deleted(record)
+        return key_pictures.of_key(connection, version, row)
     check_new(spec.name, spec.expires_at if spec.expires_at != record.expires_at else None, now)
     values = account_rows.key_values(settled(connection, spec, within, record))
     change = update(api_keys).where(api_keys.c.id == key_id).values(version=version, updated_at=now, **values)
@@ -350,12 +354,19 @@ def _rotate(
     row = _row_of(connection, key_id, within)
     if row is None:
         return None
-    check(account_rows.key_record(row))
+    record = account_rows.key_record(row)
+    check(record)
+    if record.deleted_at is not None:
+        raise _deleted(record)
     if key_id == _BOOTSTRAP:
         raise Invalid("The bootstrap key comes from XROUTER_BOOTSTRAP_KEY: change it there.", param="key_id")
     former = {"former_digest": row.digest, "former_until": now + grace_s} if grace_s > 0 else _NO_FORMER
     change = update(api_keys).where(api_keys.c.id == key_id)
     return _picture(connection, version, change.values(version=version, updated_at=now, **fresh, **former))
+
+
+def _deleted(record: KeyRecord) -> Conflict:
+    return Conflict(f"The key '{record.name}' was deleted, and has no secret any more: make a new one.", code="deleted")
 
 
 def _replace(connection: Connection, values: dict[str, Any]) -> key_pictures.Picture:
