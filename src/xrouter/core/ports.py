@@ -1,6 +1,6 @@
 """Every protocol between packages: what the pipeline needs, and who may provide it is not its business."""
 
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -153,8 +153,13 @@ class AccountAdmin(Protocol):
         """Raises `Forbidden` for whoever does not stand above it."""
         ...
 
+    async def named(self, ids: Collection[str]) -> dict[str, Account]:
+        """Those of these accounts that are there, by id; of whatever kind and place."""
+        ...
+
     async def remove(self, kind: Kind, account_id: str, within: Place = ANYWHERE) -> Account | None:
-        """Raises `Conflict` while anybody stands below it."""
+        """With its keys, whose rows stay without their secrets. Raises `Conflict` while another account stands below
+        it, or, below a team or an organisation, a key that works."""
         ...
 
 
