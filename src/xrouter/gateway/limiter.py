@@ -395,6 +395,16 @@ class Limiter:
             if hand.have < 0 or (hand.have > hand.keep and not alone):
                 self._give_soon(hand)
 
+    def refund(self, plan: Plan, reserved: int) -> None:
+        """A call that was admitted was refused before anything was done for it: it used nothing."""
+        self.settle(plan, reserved, 0)
+        alone = self.shared is None and self._near.alone
+        for hand in plan.requests:
+            hand.have += 1
+            self._active.add(hand)
+            if hand.have > hand.keep and not alone:
+                self._give_soon(hand)
+
     def _give_soon(self, hand: Hand) -> None:
         """What is too much, or owed, goes to the counters: to this host's at once, to shared ones beside the path."""
         if self.shares and hand.limit.exact:
@@ -573,6 +583,11 @@ class Held(Hold):
         if not self._settled:
             self._settled = True
             self._limiter.settle(self._plan, self._tokens, tokens)
+
+    def refund(self) -> None:
+        if not self._settled:
+            self._settled = True
+            self._limiter.refund(self._plan, self._tokens)
 
     def headers(self) -> list[tuple[bytes, bytes]]:
         return self._limiter.headers(self._plan)
