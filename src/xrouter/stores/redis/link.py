@@ -127,9 +127,9 @@ class Link:
         """Say that this node is there, and hear who else, and since when. Raises `RedisAway`."""
         async with self._greeting:
             returns = self.breaker.open
-            answer = await self._try(lambda: self._present(False, returns))
-            if answer is _UNKNOWN:
-                answer = await self._try(lambda: self._present(True, returns))
+            answer = await self._ask_presence(False)
+            if returns:  # said only to a server that answers: a slow one would set the moment and nobody would hear it
+                answer = await self._ask_presence(True)
             nodes, epoch, opens_us = int(answer[0]), str(answer[1]), float(answer[2])
             forgot = epoch != self.epoch
             known, self.epoch = self.epoch, epoch
@@ -194,6 +194,12 @@ class Link:
         if nodes != self.nodes:
             self.nodes = nodes
             self.on_nodes(nodes)
+
+    async def _ask_presence(self, returns: bool) -> Any:
+        answer = await self._try(lambda: self._present(False, returns))
+        if answer is _UNKNOWN:
+            answer = await self._try(lambda: self._present(True, returns))
+        return answer
 
     def _present(self, fresh: bool, returns: bool) -> Awaitable[Any]:
         keys = (f"{PREFIX}nodes", EPOCH)
