@@ -74,8 +74,9 @@ class Settings(BaseSettings):
         None,
         gt=0,
         le=1,
-        description="With Redis away, this host gives out that part of each limit. Unset: one over the number of nodes "
-        "that were last seen.",
+        description="Only while Redis is away: the part of each limit that this host (data directory) gives out by "
+        "itself, such as 0.33. All hosts together should be at most 1. Unset, which is right for most: one over the "
+        "number of nodes that were last seen (docs/limits.md).",
     )
     pepper: Annotated[SecretText | None, AfterValidator(_strong_key)] = Field(
         None,
