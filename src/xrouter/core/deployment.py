@@ -6,6 +6,10 @@ from xrouter.core.money import Price
 from xrouter.core.operation import Operation
 
 
+MAX_WAITING = 1_000
+"""Calls that wait in one worker for a slot of one credential, where the operator says nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class Timeouts:
     """How long each part of an attempt may take, in seconds.
@@ -29,7 +33,10 @@ class Deployment:
     `id` is the public model id `provider/name`; several deployments may serve one alias. `price` None means
     unpriced: calls cost 0 and say so; a price that changes holds the later ones behind it (`Attempt.price`).
     `max_concurrency` is the vendor's limit for the credential, shared by every worker of this host under the name
-    `credential`; 0 means none. `serves` are the operations that this model can do; `one_choice` and `one_input` mark
+    `credential`; 0 means none. At most `max_waiting` calls of one worker wait for it. `adaptive`: the number is learnt
+    from what the vendor refuses, beginning with `start_concurrency` (0: with all). `account` is who speaks with the
+    vendor for it, a key of `Gateway.providers`: one provider may have several credentials, which get calls by their
+    `weight`; empty means that it is the provider's only one. `serves` are the operations that this model can do; `one_choice` and `one_input` mark
     vendors that give one choice (`n`) or take one text for an embedding at a time: the pipeline then makes an attempt
     of each. `parameters` are the names of request parameters that a chat with it follows, `inputs` what a message may
     hold (text, image, file, audio), `context_tokens` how much it reads and writes together: what clients are told, and
@@ -44,6 +51,11 @@ class Deployment:
     timeouts: Timeouts = field(default_factory=Timeouts)
     max_concurrency: int = 0
     credential: str = ""
+    max_waiting: int = field(default=MAX_WAITING, hash=False)
+    adaptive: bool = field(default=False, hash=False)
+    start_concurrency: int = field(default=0, hash=False)
+    account: str = ""
+    weight: float = field(default=1.0, hash=False)
     created: int = 0
     serves: frozenset[Operation] = frozenset({Operation.CHAT})
     one_choice: bool = False
