@@ -41,6 +41,8 @@ from xrouter.gateway import catalog, limits, pipeline
 from xrouter.gateway.catalog import Catalog
 from xrouter.gateway.gateway import Gateway
 from xrouter.gateway.limiter import LEASE_S, Limiter
+from xrouter.providers._accounts import Account
+from xrouter.providers._accounts import accounts as accounts_of
 from xrouter.settings import Config, ConfigError, ProviderSettings, Settings
 from xrouter.simulators import faults
 from xrouter.stores.books import Books, journals_of, open_books
@@ -100,29 +102,30 @@ async def check(
     problems: list[str] = []
     for name, provider in accounts.items():
         try:
-            kind = providers.load(provider.kind)
+            providers.load(provider.kind)
         except ValueError as error:
             problems.append(f"providers.{name}: {error}")
             continue
-        try:
-            transport = transport_for(name, provider, settings.max_in_flight)
-        except ValueError as error:
-            field, _, words = str(error).partition(" ")  # "ca_bundle /roots.pem: cannot be read"
-            known = field in ProviderSettings.model_fields
-            problems.append(f"providers.{name}.{field}: {words}" if known else f"providers.{name}: {error}")
-            transport = open_transport(  # for what else is wrong with it
-                provider=name, connect_timeout_s=1.0, ca_bundle=None, proxy=None, allow_private=()
-            )
-        try:
-            found += kind.deployments(name, provider)
-        except ConfigError as error:
-            problems += str(error).splitlines()
-        try:
-            kind.connect(name, provider, transport, SystemClock())
-        except ConfigError as error:
-            problems += str(error).splitlines()
-        finally:
-            await transport.close()
+        for account in accounts_of(name, provider):
+            try:
+                transport = transport_for(name, account.settings, settings.max_in_flight)
+            except ValueError as error:
+                field, _, words = str(error).partition(" ")  # "ca_bundle /roots.pem: cannot be read"
+                known = field in ProviderSettings.model_fields
+                problems.append(f"{account.place}.{field}: {words}" if known else f"{account.place}: {error}")
+                transport = open_transport(  # for what else is wrong with it
+                    provider=name, connect_timeout_s=1.0, ca_bundle=None, proxy=None, allow_private=()
+                )
+            try:
+                found += account.deployments()
+            except ConfigError as error:
+                problems += str(error).splitlines()
+            try:
+                account.connect(transport, SystemClock())
+            except ConfigError as error:
+                problems += str(error).splitlines()
+            finally:
+                await transport.close()
     plain = catalog.build(found, {}).served
     led = {alias: targets for alias, targets in aliases.items() if targets and all(one in plain for one in targets)}
     for operation, wanted in defaults.items():
@@ -160,8 +163,9 @@ class App:
         self._deployments: dict[str, tuple[Deployment, ...]] = {}
         self._speakers: dict[str, ChatProvider] = {}
         for name, provider in config.providers.items():
-            transport = self._transports[name] = _open_transport(name, provider, settings)
-            self._deployments[name], self._speakers[name] = _connect(name, provider, transport)
+            found, speakers = self._connected(name, provider)
+            self._deployments[name] = found
+            self._speakers.update(speakers)
         served = self._catalog(config, self._deployments)
         self._served = dict(served.served)  # `take` changes it in place
         served = replace(served, served=self._served)
@@ -275,19 +279,22 @@ class App:
         began, on connections that stay. `files` have another content now: a provider whose options name one of them
         reads it again. What cannot be changed so is named in the log. Raises `ConfigError`, and nothing has changed."""
         taken, left = changes.take(self._config, config)
-        deployments, speakers = dict(self._deployments), dict(self._speakers)
+        deployments: dict[str, tuple[Deployment, ...]] = dict(self._deployments)
+        speakers: dict[str, ChatProvider] = {}
         changed = [
             name
             for name, provider in taken.providers.items()
             if provider != self._config.providers[name] or changes.files_of(provider) & files
         ]
         for name in changed:
-            deployments[name], speakers[name] = _connect(name, taken.providers[name], self._transports[name])
+            deployments[name], fresh = self._connected(name, taken.providers[name])
+            speakers.update(fresh)
         served = self._catalog(taken, deployments).served
         known = (*secrets_in(self._settings), *secrets_in(self._config), *secrets_in(taken))
         self._logs.redaction = Redaction(known)
         self._deployments = deployments
-        self._replaced += [old for name in changed if isinstance(old := self._speakers[name], Closing)]
+        former = [old for name, old in self._speakers.items() if name in speakers]
+        self._replaced += [old for old in former if isinstance(old, Closing)]
         self._speakers.update(speakers)
         self._served.update(served)
         self._config = taken
@@ -295,6 +302,20 @@ class App:
             _log.info("took over new credentials, options or prices", providers=changed)
         if left:
             _log.warning("some changes of the configuration take a restart", changes=left)
+
+    def _connected(
+        self, name: str, provider: ProviderSettings
+    ) -> tuple[tuple[Deployment, ...], dict[str, ChatProvider]]:
+        """The deployments of one provider, and who speaks for each of its accounts, on connections that stay. Raises
+        `ConfigError`."""
+        found: list[Deployment] = []
+        speakers: dict[str, ChatProvider] = {}
+        for account in accounts_of(name, provider):
+            if account.name not in self._transports:
+                self._transports[account.name] = _open_transport(account, self._settings)
+            found += account.deployments()
+            speakers[account.name] = account.connect(self._transports[account.name], SystemClock())
+        return tuple(found), speakers
 
     def _connect_topics(self, redis: "RedisStore") -> None:
         """What other nodes tell us at once, and we them: changes of accounts and keys, and who needs room."""
@@ -354,24 +375,13 @@ class App:
                 self._metrics.flusher_stands(self._books.flusher)
 
 
-def _open_transport(name: str, provider: ProviderSettings, settings: Settings) -> Transport:
+def _open_transport(account: Account, settings: Settings) -> Transport:
     """As `transport_for`, but raises `ConfigError` that names the place, also for a kind that nobody knows."""
     try:
-        providers.load(provider.kind)
-        return transport_for(name, provider, settings.max_in_flight)
+        providers.load(account.settings.kind)
+        return transport_for(account.provider, account.settings, settings.max_in_flight)
     except ValueError as error:
-        raise ConfigError(f"providers.{name}: {error}") from error
-
-
-def _connect(
-    name: str, provider: ProviderSettings, transport: Transport
-) -> tuple[tuple[Deployment, ...], ChatProvider]:
-    """The deployments of one account and what speaks with it. Raises `ConfigError`."""
-    kind = providers.load(provider.kind)
-    try:
-        return kind.deployments(name, provider), kind.connect(name, provider, transport, SystemClock())
-    except ValueError as error:
-        raise ConfigError(f"providers.{name}: {error}") from error
+        raise ConfigError(f"{account.place}: {error}") from error
 
 
 def _build_catalog(settings: Settings, config: Config, deployments: list[Deployment]) -> Catalog:

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from xrouter.core.money import Price
 from xrouter.core.operation import Operation
 
-
 MAX_WAITING = 1_000
 """Calls that wait in one worker for a slot of one credential, where the operator says nothing."""
 
@@ -36,11 +35,11 @@ class Deployment:
     `credential`; 0 means none. At most `max_waiting` calls of one worker wait for it. `adaptive`: the number is learnt
     from what the vendor refuses, beginning with `start_concurrency` (0: with all). `account` is who speaks with the
     vendor for it, a key of `Gateway.providers`: one provider may have several credentials, which get calls by their
-    `weight`; empty means that it is the provider's only one. `serves` are the operations that this model can do; `one_choice` and `one_input` mark
-    vendors that give one choice (`n`) or take one text for an embedding at a time: the pipeline then makes an attempt
-    of each. `parameters` are the names of request parameters that a chat with it follows, `inputs` what a message may
-    hold (text, image, file, audio), `context_tokens` how much it reads and writes together: what clients are told, and
-    None or empty where nobody knows.
+    `weight`; empty where there is one, and it has the provider's name. `serves` are the operations that this model can
+    do; `one_choice` and `one_input` mark vendors that give one choice (`n`) or take one text for an embedding at a
+    time: the pipeline then makes an attempt of each. `parameters` are the names of request parameters that a chat with
+    it follows, `inputs` what a message may hold (text, image, file, audio), `context_tokens` how much it reads and
+    writes together: what clients are told, and None or empty where nobody knows.
     """
 
     id: str

@@ -101,7 +101,8 @@ async def send(
 
 def _events(attempt: Attempt, gateway: Gateway) -> AsyncGenerator[Piece, None]:
     """The provider's answer, begun. No generator of its own for a chat: one would cost time for every event."""
-    provider, request = gateway.providers[attempt.deployment.provider], attempt.request
+    deployment, request = attempt.deployment, attempt.request
+    provider = gateway.providers[deployment.account or deployment.provider]
     if type(request) is ChatRequest:
         return provider.chat(request, attempt)
     return _at_once(provider, request, attempt)

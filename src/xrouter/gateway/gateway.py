@@ -10,6 +10,7 @@ from xrouter.core.pseudonym import Pseudonyms
 from xrouter.gateway.catalog import Catalog
 from xrouter.gateway.limiter import Limiter
 from xrouter.gateway.output_guess import OutputGuess
+from xrouter.gateway.rotation import Rota
 
 
 def _alone() -> Limiter:
@@ -19,8 +20,8 @@ def _alone() -> Limiter:
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
-    """`providers` maps a deployment's provider name to the object that speaks with it. Without `pseudonyms` nobody asks
-    for whom a client calls. The usual `limiter` counts for this process alone."""
+    """`providers` maps a deployment's account (`Deployment.account`) to the object that speaks with the vendor for it.
+    Without `pseudonyms` nobody asks for whom a client calls. The usual `limiter` counts for this process alone."""
 
     catalog: Catalog
     providers: Mapping[str, ChatProvider]
@@ -32,3 +33,7 @@ class Gateway:
     pseudonyms: Pseudonyms | None = None
     limiter: Limiter = field(default_factory=_alone)
     output_guess: OutputGuess = field(default_factory=OutputGuess)
+    rota: Rota = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "rota", Rota(self.slots))

@@ -17,6 +17,7 @@ from xrouter.settings.draft import (
 from xrouter.settings.environment import Settings, environment, load_settings, secret_path, unknown_variables
 from xrouter.settings.operator_file import (
     Config,
+    CredentialSettings,
     ModelSettings,
     ProviderSettings,
     TimeoutSettings,
@@ -31,6 +32,7 @@ __all__ = [
     "UNPRICED",
     "Config",
     "ConfigError",
+    "CredentialSettings",
     "Draft",
     "ModelSettings",
     "PriceSettings",
