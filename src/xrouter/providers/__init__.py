@@ -280,6 +280,7 @@ def list_deployments(
             or facts[model.name].inputs
             or frozenset({"text", "image"} if sees(model.name) else {"text"}),
             context_tokens=model.context_tokens or facts[model.name].context_tokens,
+            base_url=settings.base_url or "",
         )
         for model in settings.models
     )
