@@ -217,6 +217,7 @@ class App:
         beside: list[Coroutine[Any, Any, None]] = [
             self._books.keys.run(),
             self._gauges(),
+            self._data_plane.door.run(),
             limits.keep(self._limiter),
         ]
         if self._redis is not None:
@@ -428,6 +429,9 @@ def _limits(settings: Settings) -> Limits:
         status_wait_s=settings.status_wait_s,
         ping_s=settings.ping_s,
         max_in_flight=settings.max_in_flight,
+        overload_queue=settings.overload_queue,
+        overload_wait_s=settings.overload_wait_s,
+        max_lag_s=settings.max_lag_s,
         trusted_proxies=settings.trusted_proxies,
     )
 
