@@ -149,6 +149,7 @@ class Attempt(Struct, eq=False):
     `model` is the id that the client asked for and that led to this deployment (an alias or the id itself).
     `error` is a short code such as `provider_timeout` or `provider_unavailable`, never a vendor's text. `part` is what
     this attempt asks for where one call became several (`gateway/fan_out.py`), None where it asks for the whole.
+    `price` is the one in force when it started, None where there is none, which the books say.
     `units` counts what the vendor made besides tokens: pictures. `dropped` names the parameters that did not leave,
     `clamped` those that left with another value, and that value.
     """
@@ -178,17 +179,16 @@ class Attempt(Struct, eq=False):
     journaled: bool = False
     part: Request | None = None
     units: int = 0
+    price: Price | None = None
+
+    def __post_init__(self) -> None:
+        price = self.deployment.price
+        self.price = None if price is None else price.at(self.started_at)
 
     @property
     def request(self) -> Request:
         """What the vendor is asked for."""
         return self.call.request if self.part is None else self.part
-
-    @property
-    def price(self) -> Price | None:
-        """What it costs: the price in force when it started. None: unpriced, which the books say."""
-        price = self.deployment.price
-        return None if price is None else price.at(self.started_at)
 
     def drop(self, names: tuple[str, ...]) -> None:
         """The vendor has no word for these parameters: they do not leave. Called by the adapter before anything is

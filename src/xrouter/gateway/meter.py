@@ -48,7 +48,10 @@ def used(call: Call) -> Usage | None:
 
 def unpriced(call: Call) -> bool:
     """Whether something was used that nobody gave a price: then the cost is not all of it."""
-    return any(one.usage is not None and one.price is None for one in call.attempts)
+    for one in call.attempts:  # noqa: SIM110 - asked twice for every answer: a generator would cost more than the rest
+        if one.price is None and one.usage is not None:
+            return True
+    return False
 
 
 def cost_micro(price: Price | None, usage: Usage, images: int = 0) -> int:
