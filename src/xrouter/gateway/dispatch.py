@@ -41,7 +41,7 @@ _MAX_NAMES = 5
 
 
 async def send(
-    call: Call, plan: tuple[Candidate, ...], gateway: Gateway, part: Request | None = None
+    call: Call, plan: tuple[Candidate, ...], gateway: Gateway, part: Request | None = None, *, beside: bool = False
 ) -> AsyncGenerator[Piece, None]:
     """The events of the first candidate that answers: to the call's request, or to the `part` of it that is given.
 
@@ -49,9 +49,11 @@ async def send(
     was shown an error is final. Where no adapter could put the request into its vendor's terms there was no
     attempt, and the first one's `Invalid` is raised.
 
+    `beside`: one attempt is made, while another one of the call still runs (`gateway/hedge.py`).
+
     One generator for all of it, because it runs for every event.
     """
-    trials, streaming, clock = Trials(call, plan, gateway, part), call.request.stream, gateway.clock
+    trials, streaming, clock = Trials(call, plan, gateway, part, beside=beside), call.request.stream, gateway.clock
     candidate: Candidate | None = plan[0]
     while candidate is not None:
         attempt = trials.begin(candidate)

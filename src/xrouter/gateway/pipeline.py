@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 
 from xrouter.core.call import Call, Caller, Piece, Scope
 from xrouter.core.closing import closing
-from xrouter.gateway import authenticate, deadline, dispatch, fan_out, limits, permit, rotation, route
+from xrouter.gateway import authenticate, deadline, dispatch, fan_out, hedge, limits, permit, rotation, route, shadow
 from xrouter.gateway.gateway import Gateway
 
 
@@ -35,8 +35,12 @@ def converse(call: Call, gateway: Gateway) -> AsyncGenerator[Piece, None]:
     plan = rotation.spread(plan, gateway.rota)
     deadline.begin(call, plan)
     parts, plan = fan_out.split(call.request, plan)
+    if gateway.shadows:
+        shadow.copy(call, gateway)
     if parts:
         return fan_out.send(call, parts, plan, gateway)
+    if gateway.hedgers and call.request.stream and (hedger := gateway.hedgers.get(call.request.model)) is not None:
+        return hedge.send(call, plan, hedger, gateway)
     return dispatch.send(call, plan, gateway)
 
 
