@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from xrouter.core.accounts import ANYWHERE, Account, Kind, Place, Plan
 from xrouter.core.call import Attempt, Call, Caller
@@ -289,6 +289,31 @@ class Slots(Protocol):
 
     def load(self, name: str) -> float:
         """How busy the room is: who runs and who waits here, for each slot. Without a limit their number."""
+        ...
+
+
+class SlotClaim(NamedTuple):
+    """What a node says of one credential: it may be using `held` of `limit` slots, and has work for `wanted`."""
+
+    name: str
+    limit: int
+    held: int
+    wanted: int
+
+
+class SlotLease(NamedTuple):
+    """What it is told: it has `slots` from now on, and is to come down to `target` where that is less."""
+
+    slots: int
+    target: int
+
+
+class SharedSlots(Protocol):
+    """Divides the slots of credentials among nodes, over a network and beside the calls."""
+
+    async def exchange(self, claims: Sequence[SlotClaim]) -> list[SlotLease] | None:
+        """One lease for each claim; None where nobody could be asked in time. The slots of all nodes are never more
+        than the limit."""
         ...
 
 

@@ -38,9 +38,11 @@ class HostSlots:
     each slot that was ever used here, plus one.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, shared: bool = False) -> None:
+        """`shared`: other nodes use the credentials, too, and a `SlotKeeper` says how much is this host's."""
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._directory = directory
+        self.directory = directory
+        self._shared = shared
         self.rooms: dict[str, Room] = {}
 
     def room(self, name: str, limit: int, most_waiting: int, start: int = 0) -> "Room":
@@ -49,13 +51,15 @@ class HostSlots:
             if limit > MOST_SLOTS:
                 raise ValueError(f"at most {MOST_SLOTS} slots, not {limit}")
             stem = hashlib.sha256(name.encode()).hexdigest()[:32]
-            room = self.rooms[name] = Room(self._directory, stem, Window(start, limit))
+            room = self.rooms[name] = Room(name, self.directory / stem, Window(start, limit))
         room.most_waiting = most_waiting
         if room.limit != limit:
             if limit > MOST_SLOTS:
                 raise ValueError(f"at most {MOST_SLOTS} slots, not {limit}")
             room.limit = limit
             room.window.bound(limit)
+            if limit and self._shared is not (room.share.read() is not None):
+                room.share.write(0 if self._shared else None)
         return room
 
     def load(self, name: str) -> float:
@@ -73,13 +77,14 @@ class Room:
     """The slots of one name: lock files `<stem>.<index>`, `<stem>.queue` that waiting processes share, and
     `<stem>.share`. The port `Room`."""
 
-    def __init__(self, directory: Path, stem: str, window: Window) -> None:
+    def __init__(self, name: str, path: Path, window: Window) -> None:
+        self.name = name
         self.window = window
         self.limit = 0
         self.most_waiting = 0
         self.running = 0
         self.refused = 0
-        self.path = directory / stem
+        self.path = path
         self._turns: Turns[asyncio.Future[int]] = Turns()
         self._fds: dict[int, int] = {}
         self._held: set[int] = set()
@@ -101,7 +106,7 @@ class Room:
     def share(self) -> ShareFile:
         """How much of the limit this host has."""
         if self._share is None:
-            self._share = ShareFile(self.path.with_suffix(".share"))
+            self._share = ShareFile(self.file("share"))
         return self._share
 
     def take(self) -> int | None:
@@ -151,6 +156,15 @@ class Room:
         if self._turns:  # it is the others' turn: come back after they had time to look
             self._poll_s = _LONGEST_POLL_S
             self._poll_later()
+
+    def look(self) -> None:
+        """The share may have become larger: those who wait need not wait for the next look."""
+        if self._poll is not None:
+            self._poll.cancel()
+            self._try_again()
+
+    def file(self, suffix: str) -> Path:
+        return self.path.with_suffix(f".{suffix}")
 
     def close(self) -> None:
         """Close the files. Waiting callers must have left."""
@@ -239,5 +253,4 @@ class Room:
         return try_lock(fd)
 
     def _open(self, suffix: str) -> int:
-        path = self.path.with_suffix(f".{suffix}")
-        return os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        return os.open(self.file(suffix), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
