@@ -9,6 +9,7 @@ import signal
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, MutableMapping
 from contextlib import suppress
 from dataclasses import replace
+from decimal import Decimal
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ import structlog
 
 from xrouter import providers
 from xrouter.admin import health, routes
+from xrouter.admin.pressure import CredentialState, DoorState, HedgeState, Pressure, ShadowState
 from xrouter.configuration import changes
 from xrouter.configuration.effective import Effective, load
 from xrouter.configuration.watching import Watching
@@ -27,8 +29,10 @@ from xrouter.core.deployment import Deployment
 from xrouter.core.errors import GatewayError
 from xrouter.core.ids import ulid
 from xrouter.core.limits import TOPIC_RECALL
+from xrouter.core.money import rub_text
 from xrouter.core.operation import Operation
-from xrouter.core.ports import ChatProvider, Closing
+from xrouter.core.ports import SLOTS_LEASE_S, ChatProvider, Closing
+from xrouter.core.window import ENDLESS
 from xrouter.dialects.data_plane import DataPlane
 from xrouter.dialects.exchange import JSON, Receive, Send, credential
 from xrouter.dialects.exchange import Scope as AsgiScope
@@ -40,7 +44,9 @@ from xrouter.edge.validator import Edge
 from xrouter.gateway import catalog, limits, pipeline
 from xrouter.gateway.catalog import Catalog
 from xrouter.gateway.gateway import Gateway
+from xrouter.gateway.hedger import Hedger
 from xrouter.gateway.limiter import LEASE_S, Limiter
+from xrouter.gateway.shadower import Shadower
 from xrouter.providers._accounts import Account
 from xrouter.providers._accounts import accounts as accounts_of
 from xrouter.settings import Config, ConfigError, ProviderSettings, Settings
@@ -48,7 +54,8 @@ from xrouter.simulators import faults
 from xrouter.stores.books import Books, journals_of, open_books
 from xrouter.stores.host_counters import HostCounters, host_id
 from xrouter.stores.journal import FileJournal
-from xrouter.stores.slots import HostSlots
+from xrouter.stores.slot_keeper import SlotKeeper
+from xrouter.stores.slots import HostSlots, Room
 from xrouter.stores.sql.attempts import SqlAttempts
 from xrouter.stores.sql.database import DatabaseUnavailable
 from xrouter.telemetry.access import AccessLog
@@ -67,6 +74,9 @@ _log = structlog.get_logger()
 
 GAUGES_INTERVAL_S = 0.25
 """How often the calls', the journal's and the flusher's figures are copied into the metrics."""
+
+SHADOWS_INTERVAL_S = 2.0
+"""How often the cost of shadow traffic is looked up in the books."""
 
 _FIRST_POLL_S = 1.0
 """So long a worker waits for its keys before it serves; connections may be waiting for it already."""
@@ -140,6 +150,22 @@ async def check(
     return found, list(dict.fromkeys(problems))
 
 
+def beside_problems(config: Config, served: Mapping[str, tuple[Deployment, ...]]) -> list[str]:
+    """What is wrong with what routes ask beside their calls."""
+    problems: list[str] = []
+    for name, route in config.routes.items():
+        if name not in served:
+            problems.append(f"routes.{name}: is not served; a route has the name of a model or an alias")
+        if route.shadow is None:
+            continue
+        place, model = f"routes.{name}.shadow.model", route.shadow.model
+        if model not in served:
+            problems.append(f"{place}: {model!r} is not served")
+        elif any(one.price is None for one in served[model]):
+            problems.append(f"{place}: {model!r} has no price, so max_rub_per_day would bound nothing")
+    return problems
+
+
 class App:
     """One worker: `asgi` is the application, the rest its life. Made by `open_app` inside the event loop."""
 
@@ -156,10 +182,11 @@ class App:
         self._transports: dict[str, Transport] = {}
         self._replaced: list[Closing] = []  # providers whose credentials have changed, with work beside their calls
         self._journal = FileJournal(journals_of(settings), clock)
-        self._slots = HostSlots(settings.data_dir / "slots")
+        self._slots = HostSlots(settings.data_dir / "slots", shared=settings.redis_url is not None)
         self._counters = HostCounters(settings.data_dir / "limits", clock)
         self._redis = _open_redis(settings, clock, self._share)
         self._limiter = Limiter(self._counters, clock, None if self._redis is None else self._redis.counters)
+        self._keeper = self._open_keeper(clock)
         self._deployments: dict[str, tuple[Deployment, ...]] = {}
         self._speakers: dict[str, ChatProvider] = {}
         for name, provider in config.providers.items():
@@ -169,6 +196,13 @@ class App:
         served = self._catalog(config, self._deployments)
         self._served = dict(served.served)  # `take` changes it in place
         served = replace(served, served=self._served)
+        self._open_rooms()
+        if self._keeper is not None:
+            self._keeper.begin()
+        self._hedgers: dict[str, Hedger] = {}
+        self._shadows: dict[str, Shadower] = {}
+        self._lay_beside(config, served)
+        self._attempts = SqlAttempts(books.database)
         self._metrics = Metrics(shared_dir(), models=served.served)
         logs.sink.on_dropped = self._metrics.log_lines_dropped
         self._gateway = Gateway(
@@ -181,16 +215,19 @@ class App:
             clock=clock,
             pseudonyms=books.pseudonyms,
             limiter=self._limiter,
+            hedgers=self._hedgers,
+            shadows=self._shadows,
         )
         self._data_plane = DataPlane(self._gateway, _limits(settings))
         self._control_plane = routes.build(
             keys=books.keys,
             accounts=books.accounts,
             plans=books.plans,
-            attempts=SqlAttempts(books.database),
+            attempts=self._attempts,
             writes=books.writes,
             authenticate=self._authenticate,
             clock=clock,
+            pressure=self._pressure,
         )
         self._health = health.Health(self._why_not_ready, self._metrics.scrape)
         self.asgi = Edge(
@@ -223,6 +260,10 @@ class App:
         if self._redis is not None:
             self._connect_topics(self._redis)
             beside += self._redis.beside()
+        if self._keeper is not None:
+            beside.append(self._keeper.run())
+        if self._shadows:
+            beside.append(self._look_at_shadows())
         if self._owner:
             self._metrics.workers_serving(1)  # alone; several are counted by their supervisor
             beside.append(self._books.flusher.run())
@@ -242,9 +283,10 @@ class App:
 
     async def close(self) -> None:
         """Everything is written down before this returns. Raises `DatabaseUnavailable`; the journal keeps the rest."""
-        for task in self._tasks:
+        tasks = [*self._tasks, *(copy for one in self._shadows.values() for copy in one.running)]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         self._metrics.fold()
         self._journal.close()
         try:
@@ -253,6 +295,8 @@ class App:
         finally:
             self._books.flusher.close()
             self._slots.close()
+            if self._keeper is not None:
+                self._keeper.close()
             self._limiter.close()
             if self._redis is not None:
                 await self._redis.close()
@@ -298,6 +342,7 @@ class App:
         self._replaced += [old for old in former if isinstance(old, Closing)]
         self._speakers.update(speakers)
         self._served.update(served)
+        self._open_rooms()
         self._config = taken
         if changed:
             _log.info("took over new credentials, options or prices", providers=changed)
@@ -372,8 +417,109 @@ class App:
                 waiting=journal.waiting, failed_writes=journal.failed_writes, dropped=journal.dropped
             )
             self._metrics.limits_stand(shared=self._limiter.shares)
+            self._tell_pressure()
             if self._owner:
                 self._metrics.flusher_stands(self._books.flusher)
+
+    # ── pressure ─────────────────────────────────────────────────────────────────────────────────────────
+
+    def _open_keeper(self, clock: Clock) -> SlotKeeper | None:
+        """Who divides the slots with other nodes, where there are any."""
+        if self._redis is None:
+            return None
+        return SlotKeeper(
+            self._slots,
+            self._redis.slots,
+            clock,
+            share=lambda: self._counters.share,
+            lease_s=SLOTS_LEASE_S,
+            alone=self._settings.workers == 1,
+        )
+
+    def _open_rooms(self) -> None:
+        """Every credential's room is there before its first call: the keeper asks for its share."""
+        self._accounts = {
+            one.credential: one.account or one.provider for found in self._deployments.values() for one in found
+        }
+        for found in self._deployments.values():
+            for one in found:
+                if one.max_concurrency:
+                    self._slots.room(one.credential, one.max_concurrency, one.max_waiting, one.start_concurrency)
+
+    def _lay_beside(self, config: Config, served: Catalog) -> None:
+        """What the routes ask beside their calls. Raises `ConfigError`."""
+        problems = beside_problems(config, served.served)
+        if problems:
+            raise ConfigError("\n".join(problems))
+        for name, route in config.routes.items():
+            if route.hedge is not None:
+                self._hedgers[name] = Hedger(route.hedge.word())
+            if route.shadow is not None:
+                self._shadows[name] = Shadower(name, route.shadow.word(), SystemClock())
+
+    async def _look_at_shadows(self) -> None:
+        """What copies have cost today, by all workers and nodes and before the last restart."""
+        while True:
+            for shadower in self._shadows.values():
+                with suppress(DatabaseUnavailable):
+                    since = shadower.look()
+                    shadower.booked(since, await self._attempts.operator_spent_micro(shadower.key_id, since))
+            await asyncio.sleep(SHADOWS_INTERVAL_S)
+
+    def _tell_pressure(self) -> None:
+        for name, room in self._slots.rooms.items():
+            self._metrics.slots_stand(
+                self._accounts.get(name, "other"),
+                running=room.running,
+                waiting=room.waiting,
+                window=_learnt(room),
+                refused=room.refused,
+            )
+        self._metrics.overload_stands(self._data_plane.door.waiting)
+        for route, hedger in self._hedgers.items():
+            self._metrics.hedges_stand(route, made=hedger.made, won=hedger.won)
+        for route, shadower in self._shadows.items():
+            self._metrics.shadows_stand(route, copies=shadower.copies, skipped=shadower.skipped)
+
+    def _pressure(self) -> Pressure:
+        door = self._data_plane.door
+        return Pressure(
+            door=DoorState(inside=door.inside, waiting=door.waiting, lagging=door.lagging),
+            credentials=[
+                CredentialState(
+                    account=self._accounts.get(name, "other"),
+                    running=room.running,
+                    waiting=room.waiting,
+                    refused=room.refused,
+                    max_concurrency=room.limit or None,
+                    share=room.share.read() if room.limit else None,
+                    window=_learnt(room),
+                    shrinks=room.window.shrinks,
+                )
+                for name, room in self._slots.rooms.items()
+            ],
+            hedges=[
+                HedgeState(route=route, calls=one.calls, made=one.made, won=one.won)
+                for route, one in self._hedgers.items()
+            ],
+            shadows=[
+                ShadowState(
+                    route=route,
+                    model=one.shadow.model,
+                    copies=one.copies,
+                    skipped=one.skipped,
+                    running=len(one.running),
+                    spent_rub=Decimal(rub_text(one.spent_micro())),
+                    max_rub_per_day=Decimal(rub_text(one.shadow.max_micro_per_day)),
+                )
+                for route, one in self._shadows.items()
+            ],
+        )
+
+
+def _learnt(room: Room) -> int | None:
+    limit = room.window.limit
+    return None if limit >= (room.limit or ENDLESS) else limit
 
 
 def _open_transport(account: Account, settings: Settings) -> Transport:

@@ -10,13 +10,14 @@ import typer
 import yaml
 from pydantic import BaseModel
 
-from xrouter.app import check
+from xrouter.app import beside_problems, check
 from xrouter.configuration import schema as json_schema
 from xrouter.configuration.effective import BUILT_IN, Effective, load, read
 from xrouter.core.clock import SystemClock
 from xrouter.core.deployment import Deployment
 from xrouter.core.money import Price, moscow_day, pricing
 from xrouter.core.secret import Secret
+from xrouter.gateway import catalog
 from xrouter.settings import ConfigError, Settings, draft_problems, load_settings, sound_parts, unknown_variables
 
 _LINE = re.compile(r"[^\n]*?:(?P<line>[0-9]+): ")
@@ -69,7 +70,11 @@ def _read(settings: Settings) -> tuple[Effective, list[Deployment]]:
     problems += [found.located(problem) for problem in later if problem.partition(": ")[0] not in told]
     if problems:
         raise ConfigError("\n".join(sorted(dict.fromkeys(problems), key=_line)))
-    return load(settings, vendors=True), deployments
+    effective = load(settings, vendors=True)
+    served = catalog.build(deployments, effective.config.aliases).served
+    if problems := beside_problems(effective.config, served):
+        raise ConfigError("\n".join(found.located(problem) for problem in problems))
+    return effective, deployments
 
 
 def _line(problem: str) -> int:

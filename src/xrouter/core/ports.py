@@ -292,6 +292,10 @@ class Slots(Protocol):
         ...
 
 
+SLOTS_LEASE_S = 15.0
+"""A node that says nothing for so long is believed to be gone, and its slots go to others."""
+
+
 class SlotClaim(NamedTuple):
     """What a node says of one credential: it may be using `held` of `limit` slots, and has work for `wanted`."""
 

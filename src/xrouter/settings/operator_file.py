@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 from xrouter.core.deployment import MAX_WAITING, Timeouts
 from xrouter.core.operation import Operation
 from xrouter.core.secret import Secret
+from xrouter.settings.beside import BesideSettings
 from xrouter.settings.prices import Prices
 from xrouter.settings.secret_text import SecretText
 from xrouter.settings.strict import Strict
@@ -217,6 +218,9 @@ class Config(Strict):
 
     providers: dict[Annotated[str, AfterValidator(_provider_name)], ProviderSettings]
     aliases: dict[str, list[str]] = Field(default_factory=dict, description="name -> model ids, tried in order.")
+    routes: dict[str, BesideSettings] = Field(
+        default_factory=dict, description="name -> what is asked beside its calls."
+    )
     default_model: str | None = Field(None, description="As XROUTER_DEFAULT_MODEL, which wins.")
     default_models: dict[Operation, str] = Field(
         default_factory=dict,

@@ -4,13 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from xrouter.core.ports import SlotClaim, SlotLease
+from xrouter.core.ports import SLOTS_LEASE_S, SlotClaim, SlotLease
 from xrouter.stores.redis.link import PREFIX, Link, RedisAway, Script
 
 _SLOTS: Final = Script(Path(__file__).with_name("slots.lua"))
-LEASE_S: Final = 15.0
-"""A node that says nothing for so long is believed to be gone, and its slots go to others."""
-
 QUIET_S: Final = 1.5
 """After Redis has lost what it knew: by then every node has said what it holds."""
 
@@ -20,7 +17,7 @@ _TURN_S: Final = 2.0
 class RedisSlots:
     """One for each process; only one process of a node asks."""
 
-    def __init__(self, link: Link, node: str, *, lease_s: float = LEASE_S, quiet_s: float = QUIET_S) -> None:
+    def __init__(self, link: Link, node: str, *, lease_s: float = SLOTS_LEASE_S, quiet_s: float = QUIET_S) -> None:
         self._link = link
         self._fixed = [node, int(lease_s * 1000), int(quiet_s * 1000), int(_TURN_S * 1000)]
 

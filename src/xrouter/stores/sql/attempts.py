@@ -54,6 +54,17 @@ class SqlAttempts:
 
         return await self._database.read(work)
 
+    async def operator_spent_micro(self, key_id: str, since: float) -> int:
+        """What the operator pays of the attempts under this key that started at or after `since`."""
+        query = select(func.coalesce(func.sum(attempts.c.cost_micro), 0)).where(
+            attempts.c.key_id == key_id, attempts.c.started_at >= since, attempts.c.on_operator
+        )
+
+        def work(connection: Connection) -> int:
+            return int(connection.execute(query).scalar_one())
+
+        return await self._database.read(work)
+
     async def spent_by_each(
         self, key_ids: Sequence[str], since: tuple[float, ...]
     ) -> dict[str, tuple[tuple[int, ...], float]]:
