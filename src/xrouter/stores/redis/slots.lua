@@ -39,10 +39,11 @@ for index, key in ipairs(KEYS) do
         redis.call('HSET', key, '_quiet', string.format('%d', quiet_until))
     end
     -- One by one to those who want more, in turn; what is left then to all, so that nobody waits for its first call.
+    -- Each has one where there are as many: it must not stand there with none should Redis go away.
     table.sort(names)
-    local first = 0
+    local first, least = 0, 1
     if limit < #names then
-        first = math.floor(now / turn) % #names
+        first, least = math.floor(now / turn) % #names, 0
     end
     local has, left = {}, limit
     for _, name in ipairs(names) do
@@ -54,7 +55,7 @@ for index, key in ipairs(KEYS) do
             given = false
             for place = 0, #names - 1 do
                 local name = names[(place + first) % #names + 1]
-                if left > 0 and (round == 2 or has[name] < wants[name]) then
+                if left > 0 and (round == 2 or has[name] < math.max(wants[name], least)) then
                     has[name] = has[name] + 1
                     left = left - 1
                     given = true
