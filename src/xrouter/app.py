@@ -49,7 +49,7 @@ from xrouter.gateway.limiter import LEASE_S, Limiter
 from xrouter.gateway.shadower import Shadower
 from xrouter.providers._accounts import Account
 from xrouter.providers._accounts import accounts as accounts_of
-from xrouter.settings import Config, ConfigError, ProviderSettings, Settings
+from xrouter.settings import Config, ConfigError, ProviderSettings, RouteSettings, RoutingSettings, Settings
 from xrouter.simulators import faults
 from xrouter.stores.books import Books, journals_of, open_books
 from xrouter.stores.host_counters import HostCounters, host_id
@@ -105,6 +105,8 @@ async def check(
     accounts: Mapping[str, ProviderSettings],
     aliases: Mapping[str, list[str]],
     defaults: Mapping[Operation, str],
+    routes: Mapping[str, RouteSettings] | None = None,
+    routing: RoutingSettings | None = None,
 ) -> tuple[list[Deployment], list[str]]:
     """Everything that the start would find wrong behind what reads well, all of it; and the deployments that are
     right. Reaches out to nobody."""
@@ -144,18 +146,24 @@ async def check(
                 catalog.build(found, led, default_models={operation: wanted})
             except ValueError as error:
                 problems.append(str(error))
+    usual, routes = routing or RoutingSettings(), routes or {}
+    for name, route in routes.items():
+        if name not in aliases and all(one in plain for one in _models_of(name, route)):
+            try:
+                catalog.build(found, {}, policies={name: route.policy(usual)})
+            except ValueError as error:
+                problems.append(str(error))
+    problems += beside_problems(routes, catalog.build(found, led).served)
     own = settings.default_model
-    if not problems and own is not None and own not in plain and own not in led:
+    if not problems and own is not None and own not in plain and own not in led and own not in routes:
         problems.append(f"XROUTER_DEFAULT_MODEL: {own!r} is not served")
     return found, list(dict.fromkeys(problems))
 
 
-def beside_problems(config: Config, served: Mapping[str, tuple[Deployment, ...]]) -> list[str]:
-    """What is wrong with what routes ask beside their calls."""
+def beside_problems(routes: Mapping[str, RouteSettings], served: Mapping[str, tuple[Deployment, ...]]) -> list[str]:
+    """What is wrong with the shadows of routes."""
     problems: list[str] = []
-    for name, route in config.routes.items():
-        if name not in served:
-            problems.append(f"routes.{name}: is not served; a route has the name of a model or an alias")
+    for name, route in routes.items():
         if route.shadow is None:
             continue
         place, model = f"routes.{name}.shadow.model", route.shadow.model
@@ -164,6 +172,13 @@ def beside_problems(config: Config, served: Mapping[str, tuple[Deployment, ...]]
         elif any(one.price is None for one in served[model]):
             problems.append(f"{place}: {model!r} has no price, so max_rub_per_day would bound nothing")
     return problems
+
+
+def _models_of(name: str, route: RouteSettings) -> list[str]:
+    """Every model that a route names."""
+    policy = route.policy(RoutingSettings())
+    opened = [model for models in policy.fallbacks.values() for model in models]
+    return [*([] if route.models else [name]), *policy.names, *opened]
 
 
 class App:
@@ -448,7 +463,7 @@ class App:
 
     def _lay_beside(self, config: Config, served: Catalog) -> None:
         """What the routes ask beside their calls. Raises `ConfigError`."""
-        problems = beside_problems(config, served.served)
+        problems = beside_problems(config.routes, served.served)
         if problems:
             raise ConfigError("\n".join(problems))
         for name, route in config.routes.items():
@@ -541,6 +556,8 @@ def _build_catalog(settings: Settings, config: Config, deployments: list[Deploym
             default_models=config.default_models,
             simulated=config.simulated,
             fault_hint=faults.hint,
+            policies={name: route.policy(config.routing) for name, route in config.routes.items()},
+            usual=config.routing.policy(),
         )
     except ValueError as error:
         raise ConfigError(str(error)) from error

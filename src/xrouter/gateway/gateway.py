@@ -23,7 +23,7 @@ def _alone() -> Limiter:
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
-    """`providers` maps a deployment's account (`Deployment.account`) to the object that speaks with the vendor for it.
+    """`providers` maps a deployment's `speaker` to the object that speaks with the vendor for it.
     Without `pseudonyms` nobody asks for whom a client calls. The usual `limiter` counts for this process alone.
     `hedgers` and `shadows` are those of the routes that have any, by the name that clients ask for."""
 

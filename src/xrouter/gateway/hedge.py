@@ -25,8 +25,11 @@ MAX_WAITING = 16
 LOST = "hedge_lost"
 
 
-def send(call: Call, plan: tuple[Candidate, ...], hedger: Hedger, gateway: Gateway) -> AsyncGenerator[Piece, None]:
-    """As `dispatch.send`, with a second attempt where the first one is slow to begin."""
+def send(call: Call, plan: tuple[Candidate, ...], gateway: Gateway) -> AsyncGenerator[Piece, None]:
+    """As `dispatch.send`, with a second attempt where the route says so and the first one is slow to begin."""
+    hedger = gateway.hedgers.get(gateway.catalog.plain(call.request.model))
+    if hedger is None:
+        return dispatch.send(call, plan, gateway)
     after_s = hedger.after_s(plan[0], gateway.health)
     spare = next((one for one in plan if one.deployment.key != plan[0].deployment.key), None)
     if after_s is None or spare is None:

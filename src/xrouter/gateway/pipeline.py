@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 
 from xrouter.core.call import Call, Caller, Piece, Scope
 from xrouter.core.closing import closing
-from xrouter.gateway import authenticate, deadline, dispatch, fan_out, hedge, limits, permit, rotation, route, shadow
+from xrouter.gateway import authenticate, deadline, dispatch, fan_out, hedge, limits, rotation, route, shadow
 from xrouter.gateway.gateway import Gateway
 
 
@@ -30,8 +30,7 @@ def converse(call: Call, gateway: Gateway) -> AsyncGenerator[Piece, None]:
     wait = limits.admit(call, gateway)
     if wait is not None:
         return _after(wait, call, gateway)
-    plan = route.plan(call.request, gateway.catalog)
-    plan = permit.narrow(call, plan, gateway.catalog)
+    plan = route.plan(call.request, gateway.catalog, gateway.health, call, guess=gateway.output_guess)
     plan = rotation.spread(plan, gateway.rota)
     deadline.begin(call, plan)
     parts, plan = fan_out.split(call.request, plan)
@@ -39,8 +38,8 @@ def converse(call: Call, gateway: Gateway) -> AsyncGenerator[Piece, None]:
         shadow.copy(call, gateway)
     if parts:
         return fan_out.send(call, parts, plan, gateway)
-    if gateway.hedgers and call.request.stream and (hedger := gateway.hedgers.get(call.request.model)) is not None:
-        return hedge.send(call, plan, hedger, gateway)
+    if gateway.hedgers and call.request.stream:
+        return hedge.send(call, plan, gateway)
     return dispatch.send(call, plan, gateway)
 
 

@@ -13,7 +13,8 @@ from xrouter.core.call import Call, Caller, Piece, Scope
 from xrouter.core.closing import closing
 from xrouter.core.errors import GatewayError
 from xrouter.core.ids import ulid
-from xrouter.gateway import deadline, dispatch, meter, permit, route
+from xrouter.core.policy import Policy
+from xrouter.gateway import deadline, dispatch, meter, route, rules
 from xrouter.gateway.gateway import Gateway
 from xrouter.gateway.route import Candidate
 from xrouter.gateway.shadower import Shadower
@@ -24,7 +25,7 @@ _MOST_BUSY = 0.5
 
 def copy(call: Call, gateway: Gateway) -> None:
     """Send a copy of `call`, if its route has a shadow, this call is drawn, and nothing stands against it."""
-    shadower = gateway.shadows.get(call.request.model)
+    shadower = gateway.shadows.get(gateway.catalog.plain(call.request.model))
     if shadower is None or not shadower.is_drawn():
         return
     plan = _plan(call, shadower, gateway)
@@ -40,16 +41,28 @@ def copy(call: Call, gateway: Gateway) -> None:
 
 
 def _plan(call: Call, shadower: Shadower, gateway: Gateway) -> tuple[Candidate, ...]:
-    """Who may get the copy: what its caller may use, and nobody whose slots clients need."""
+    """Who may get the copy: whom its caller may use and its route allows (regions, tags), and nobody whose slots
+    clients need."""
     request = msgspec.structs.replace(call.request, model=shadower.shadow.model, models=())
     try:
-        plan = permit.narrow(call, route.plan(request, gateway.catalog), gateway.catalog)
+        plan = route.plan(request, gateway.catalog, gateway.health, call, guess=gateway.output_guess)
     except GatewayError:
         return ()
-    slots = gateway.slots
+    policy, slots = _policy(call, gateway), gateway.slots
     return tuple(
-        one for one in plan if not one.deployment.max_concurrency or slots.load(one.deployment.credential) < _MOST_BUSY
+        one
+        for one in plan
+        if (policy.regions is None or one.deployment.region in policy.regions)
+        and policy.with_tags <= one.deployment.tags
+        and (not one.deployment.max_concurrency or slots.load(one.deployment.credential) < _MOST_BUSY)
     )
+
+
+def _policy(call: Call, gateway: Gateway) -> Policy:
+    """The route of the call itself, with the rule that holds for it."""
+    policy = gateway.catalog.group(call.request.model, call.request.operation).policy
+    rule = rules.first(policy.rules, call.request, call) if policy.rules else None
+    return policy if rule is None else rules.changed(policy, rule)
 
 
 def _double(call: Call, shadower: Shadower, gateway: Gateway) -> Call:
@@ -81,7 +94,7 @@ async def _run(
     call: Call, plan: tuple[Candidate, ...], expected_micro: int, shadower: Shadower, gateway: Gateway
 ) -> None:
     try:
-        with suppress(GatewayError):
+        with suppress(Exception):  # the record says what went wrong; nobody waits to hear of it
             await _read(dispatch.send(call, plan[:1], gateway, beside=True))
     finally:
         shadower.ended(expected_micro, sum(attempt.cost_micro for attempt in call.attempts))
