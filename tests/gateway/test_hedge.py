@@ -130,8 +130,24 @@ async def test_an_error_after_the_second_one_has_won_is_told() -> None:
     place, _ = hedging(
         a=Script([inf]), b=Script([Start(), Delta("half"), ProviderUnavailable("b broke", provider="b")])
     )
+    one = call()
+    one.may_continue = False
     with pytest.raises(UpstreamError, match="b broke"):
-        await texts(call(), place)
+        await texts(one, place)
+
+
+async def test_what_the_second_one_has_begun_is_gone_on_with() -> None:
+    place, _ = hedging(
+        a=Script([inf], [Start(), Delta(" whole"), Usage(10, 5), Finish("stop")]),
+        b=Script([Start(), Delta("half and"), ProviderUnavailable("b broke", provider="b")]),
+    )
+    one = call()
+    assert await texts(one, place) == "half and whole"
+    assert [(made.deployment.provider, made.state, made.on_operator) for made in one.attempts] == [
+        ("a", State.CANCELLED, True),
+        ("b", State.FAILED, False),
+        ("a", State.SUCCEEDED, False),
+    ]
 
 
 @pytest.mark.parametrize("stage", ["waiting", "won"])

@@ -20,12 +20,13 @@ BUDGET_PERCENT = 10.0
 def beside(vendors: Simulators, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     config = config_for(vendors.url)
     config["providers"]["shade"] = account(vendors.url, "shade")
-    config["aliases"] |= {"plain": [TBANK, "gigachat/GigaChat-2"], "hedged": [TBANK, "gigachat/GigaChat-2"]}
+    both = [TBANK, "gigachat/GigaChat-2"]
+    config["aliases"]["plain"] = both
     shadow = {"model": "shade/GigaChat-2", "percent": 100, "max_rub_per_day": 100}
     config["routes"] = {
-        "hedged": {"hedge": {"after": 0.15, "budget_percent": BUDGET_PERCENT}},
+        "hedged": {"models": both, "hedge": {"after": 0.15, "budget_percent": BUDGET_PERCENT}},
         TBANK: {"shadow": shadow},
-        "both": {"shadow": shadow | {"max_rub_per_day": "0.000001"}},
+        "poor": {"models": both, "shadow": shadow | {"max_rub_per_day": "0.000001"}},
     }
     environment = ENVIRONMENT | {"XROUTER_FLUSH_INTERVAL_S": "0.05"}
     with gateway(tmp_path_factory.mktemp("beside"), config, environment=environment) as running:
@@ -133,10 +134,10 @@ async def test_a_day_that_has_no_money_left_copies_nothing(vendors: Simulators, 
     async with session(beside) as client:
         async with asyncio.timeout(30):
             while True:
-                async with client.post(CHAT, json=chat_body("both", "echo: hi")) as answer:
+                async with client.post(CHAT, json=chat_body("poor", "echo: hi")) as answer:
                     assert answer.status == 200
                 async with client.get("/admin/pressure") as answer:
-                    shadow = {one["route"]: one for one in (await answer.json())["shadows"]}["both"]
+                    shadow = {one["route"]: one for one in (await answer.json())["shadows"]}["poor"]
                 if shadow["skipped"] >= 3:
                     break
     assert shadow["copies"] == 0

@@ -34,7 +34,8 @@ def send(call: Call, plan: tuple[Candidate, ...], gateway: Gateway) -> AsyncGene
     spare = next((one for one in plan if one.deployment.key != plan[0].deployment.key), None)
     if after_s is None or spare is None:
         return dispatch.send(call, plan, gateway)
-    return _raced(call, plan, _Race(call, spare, after_s, hedger, gateway))
+    second = (spare, *(one for one in plan if one is not spare))
+    return _raced(call, plan, _Race(call, second, after_s, hedger, gateway))
 
 
 async def _raced(call: Call, plan: tuple[Candidate, ...], race: "_Race") -> AsyncGenerator[Piece, None]:
@@ -66,13 +67,15 @@ class _Race:
     `dispatch.send` gives nothing before content, so its first event is the first content.
     """
 
-    __slots__ = ("_after_s", "_began", "_call", "_came", "_cancels", "_ended", "_first_failed", "_hedger", "_over",
-                 "_reader", "_runner", "_spare", "_timer", "_won", "gateway")  # fmt: skip
+    __slots__ = ("_after_s", "_call", "_came", "_cancels", "_first_failed", "_hedger", "_over", "_plan", "_reader",
+                 "_runner", "_timer", "_won", "gateway")  # fmt: skip
 
-    def __init__(self, call: Call, spare: Candidate, after_s: float, hedger: Hedger, gateway: Gateway) -> None:
+    def __init__(
+        self, call: Call, plan: tuple[Candidate, ...], after_s: float, hedger: Hedger, gateway: Gateway
+    ) -> None:
         self.gateway = gateway
         self._call = call
-        self._spare = spare
+        self._plan = plan
         self._after_s = after_s
         self._hedger = hedger
         self._came: asyncio.Queue[Piece | Exception | None] = asyncio.Queue(MAX_WAITING)
@@ -118,12 +121,12 @@ class _Race:
 
     def _start(self) -> None:
         """The first one is slow. A second attempt that would only wait for a slot helps nobody."""
-        if _is_free(self._spare, self.gateway.slots) and self._hedger.spend():
+        if _is_free(self._plan[0], self.gateway.slots) and self._hedger.spend():
             self._runner = asyncio.get_running_loop().create_task(self._run())
 
     async def _run(self) -> None:
         try:
-            async with closing(events := dispatch.send(self._call, (self._spare,), self.gateway, beside=True)):
+            async with closing(events := dispatch.send(self._call, self._plan, self.gateway, beside=True)):
                 async for event in events:
                     if self._won is None:
                         self._win()

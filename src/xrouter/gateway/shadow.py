@@ -78,6 +78,7 @@ def _double(call: Call, shadower: Shadower, gateway: Gateway) -> Call:
         dialect=call.dialect,
         cut_by="server_shutdown",
         on_operator=True,
+        may_continue=False,
     )
 
 

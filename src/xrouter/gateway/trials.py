@@ -3,7 +3,7 @@
 import asyncio
 from types import TracebackType
 
-from xrouter.core.call import Attempt, Call, Request
+from xrouter.core.call import Attempt, Call, Phase, Request
 from xrouter.core.errors import Invalid, UpstreamError
 from xrouter.gateway import record, retry
 from xrouter.gateway.gateway import Gateway
@@ -91,12 +91,17 @@ class Trials:
             if verdict.other:
                 self._allowed = self._plan
 
+    @property
+    def _is_spent(self) -> bool:
+        """Beside another attempt one is made; further ones may only go on with what it has shown."""
+        return self._beside and self._attempt.phase is not Phase.SHOWN
+
     async def next(self) -> Candidate | None:
         """The next candidate: an untried one at once, else the repeatable one that is due first, after its wait. As
         long as there was no attempt, there is no lack of time either: nothing has been waited for."""
         clock, tries = self._gateway.clock, self._tries
         remaining_s = self._call.deadline - clock.monotonic()
-        if self._made >= retry.MAX_ATTEMPTS or self._beside or (self._made and remaining_s < MIN_REMAINING_S):
+        if self._made >= retry.MAX_ATTEMPTS or self._is_spent or (self._made and remaining_s < MIN_REMAINING_S):
             return None
         for candidate in self._allowed:
             if candidate not in tries:
