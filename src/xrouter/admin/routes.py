@@ -1,16 +1,18 @@
 """The control plane's routes. Each declares whom it lets in; see `guard.py`."""
 
+from collections.abc import Callable
 from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Query, Response
 
 from xrouter.admin.account_routes import add_accounts, add_plans, listing
 from xrouter.admin.current_key import CurrentKey, current_key, periods
-from xrouter.admin.desk import Desk, bad_cursor, place_of
+from xrouter.admin.desk import Desk, bad_cursor, installation_only, place_of
 from xrouter.admin.generation import Generation, generation
 from xrouter.admin.guard import Authenticate, Guard, GuardedRoute
 from xrouter.admin.key_routes import add_keys, there
 from xrouter.admin.openrouter_keys import add_openrouter_keys
+from xrouter.admin.pressure import Pressure
 from xrouter.admin.problems import ErrorBody, handle_errors
 from xrouter.admin.schemas import AttemptQuery, AttemptRow, Listing, answer, attempt_row
 from xrouter.core.call import Caller, Scope, State
@@ -29,10 +31,11 @@ def build(
     writes: IdempotentWrites,
     authenticate: Authenticate,
     clock: Clock,
+    pressure: Callable[[], Pressure],
 ) -> FastAPI:
     """The control plane as an ASGI application with whole paths (`/admin/...`, and `/api/v1/...` but the data plane's).
 
-    `authenticate` finds the caller of a request or raises `Unauthenticated`.
+    `authenticate` finds the caller of a request or raises `Unauthenticated`. `pressure` says how busy this worker is.
     """
     app = FastAPI(
         title="XRouter control plane",
@@ -58,6 +61,12 @@ def build(
     add_plans(app, desk)
     add_openrouter_keys(app, desk)
     _add_books(app, desk)
+
+    @app.get("/admin/pressure", response_model=Pressure, operation_id="get_pressure")
+    async def get_pressure(caller: Annotated[Caller, desk.admin]) -> Response:
+        """How busy the worker that answers is. For the installation's admins: credentials are shared by all."""
+        installation_only(caller, "Credentials and workers")
+        return answer(pressure())
 
     @app.get("/admin/openapi.json", dependencies=[desk.admin], include_in_schema=False)
     async def openapi() -> dict[str, Any]:

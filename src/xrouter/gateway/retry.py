@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from xrouter.core.call import Phase
 from xrouter.core.errors import (
+    QUEUE_FULL,
     Invalid,
     ProviderAuthFailed,
     ProviderQuotaExhausted,
@@ -26,7 +27,7 @@ MAX_PER_DEPLOYMENT = 2
 """Of these on one deployment."""
 
 _RETRYABLE_STATUS = frozenset({408, 409, 425, 500, 502, 503, 504, 529}) | frozenset(range(520, 525))
-_HOPELESS_CODES = frozenset({"provider_address_forbidden"})
+_HOPELESS_CODES = frozenset({"provider_address_forbidden", QUEUE_FULL})
 _FALLBACK_CODES = frozenset({"context_length_exceeded", "model_not_found"})
 _MAX_WAIT_S = 10.0
 _RATE_LIMIT_WAIT_S = 1.0

@@ -3,7 +3,7 @@
 import asyncio
 from types import TracebackType
 
-from xrouter.core.call import Attempt, Call, Request
+from xrouter.core.call import Attempt, Call, Phase, Request
 from xrouter.core.errors import Invalid, UpstreamError
 from xrouter.gateway import record, retry
 from xrouter.gateway.gateway import Gateway
@@ -17,14 +17,17 @@ class Trials:
     """Who was tried and what became of it. As a context, it closes the attempt that runs: writes its record, and
     swallows what another attempt may mend."""
 
-    __slots__ = ("_allowed", "_attempt", "_call", "_candidate", "_due", "_failed_by", "_failure", "_gateway", "_made",
-                 "_part", "_plan", "_refusal", "_tries")  # fmt: skip
+    __slots__ = ("_allowed", "_attempt", "_beside", "_call", "_candidate", "_due", "_failed_by", "_failure", "_gateway",
+                 "_made", "_part", "_plan", "_refusal", "_tries")  # fmt: skip
 
     _attempt: Attempt
     _candidate: Candidate
     _failed_by: BaseException | None
 
-    def __init__(self, call: Call, plan: tuple[Candidate, ...], gateway: Gateway, part: Request | None) -> None:
+    def __init__(
+        self, call: Call, plan: tuple[Candidate, ...], gateway: Gateway, part: Request | None, *, beside: bool = False
+    ) -> None:
+        self._beside = beside
         self._call = call
         self._plan = plan
         self._gateway = gateway
@@ -41,6 +44,7 @@ class Trials:
         self._candidate = candidate
         self._tries[candidate] = self._tries.get(candidate, 0) + 1
         self._attempt = record.begin(self._call, candidate, self._gateway, self._part)
+        self._attempt.beside = self._beside
         return self._attempt
 
     def due(self) -> float:
@@ -87,12 +91,17 @@ class Trials:
             if verdict.other:
                 self._allowed = self._plan
 
+    @property
+    def _is_spent(self) -> bool:
+        """Beside another attempt one is made; further ones may only go on with what it has shown."""
+        return self._beside and self._attempt.phase is not Phase.SHOWN
+
     async def next(self) -> Candidate | None:
         """The next candidate: an untried one at once, else the repeatable one that is due first, after its wait. As
         long as there was no attempt, there is no lack of time either: nothing has been waited for."""
         clock, tries = self._gateway.clock, self._tries
         remaining_s = self._call.deadline - clock.monotonic()
-        if self._made >= retry.MAX_ATTEMPTS or (self._made and remaining_s < MIN_REMAINING_S):
+        if self._made >= retry.MAX_ATTEMPTS or self._is_spent or (self._made and remaining_s < MIN_REMAINING_S):
             return None
         for candidate in self._allowed:
             if candidate not in tries:
