@@ -28,7 +28,8 @@ from xrouter.core.errors import GatewayError
 from xrouter.core.ids import ulid
 from xrouter.core.limits import TOPIC_RECALL
 from xrouter.core.operation import Operation
-from xrouter.core.ports import ChatProvider, Closing
+from xrouter.core.ports import ChatProvider, Closing, Topics
+from xrouter.core.vitals import Change
 from xrouter.dialects.data_plane import DataPlane
 from xrouter.dialects.exchange import JSON, Receive, Send, credential
 from xrouter.dialects.exchange import Scope as AsgiScope
@@ -39,7 +40,10 @@ from xrouter.edge.client_ip import client_of
 from xrouter.edge.validator import Edge
 from xrouter.gateway import catalog, limits, pipeline
 from xrouter.gateway.catalog import Catalog
+from xrouter.gateway.checks import Checks
 from xrouter.gateway.gateway import Gateway
+from xrouter.gateway.gossip import TOPIC_HEALTH, Gossip
+from xrouter.gateway.health import Station
 from xrouter.gateway.limiter import LEASE_S, Limiter
 from xrouter.settings import Config, ConfigError, ProviderSettings, Settings
 from xrouter.simulators import faults
@@ -71,14 +75,21 @@ _FIRST_POLL_S = 1.0
 
 
 async def open_app(
-    settings: Settings, config: Config, logs: Logs, *, owner: bool, reload_from: Effective | None = None
+    settings: Settings,
+    config: Config,
+    logs: Logs,
+    *,
+    owner: bool,
+    reload_from: Effective | None = None,
+    siblings: Topics | None = None,
 ) -> "App":
     """A worker, ready to serve. The owner prepares the books and flushes; other workers find that done. With
-    `reload_from`, which gave `config`, credentials are taken over while it serves."""
+    `reload_from`, which gave `config`, credentials are taken over while it serves. `siblings` leads to the other
+    workers of this host."""
     books = open_books(settings)
     waiting = await books.prepare_now_or_later() if owner else []
     try:
-        app = App(settings, config, books, logs, owner=owner)
+        app = App(settings, config, books, logs, owner=owner, siblings=siblings)
     except BaseException:
         await books.database.close()
         raise
@@ -140,7 +151,16 @@ async def check(
 class App:
     """One worker: `asgi` is the application, the rest its life. Made by `open_app` inside the event loop."""
 
-    def __init__(self, settings: Settings, config: Config, books: Books, logs: Logs, *, owner: bool) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        config: Config,
+        books: Books,
+        logs: Logs,
+        *,
+        owner: bool,
+        siblings: Topics | None = None,
+    ) -> None:
         clock = SystemClock()
         self._books = books
         self._owner = owner
@@ -157,6 +177,9 @@ class App:
         self._counters = HostCounters(settings.data_dir / "limits", clock)
         self._redis = _open_redis(settings, clock, self._share)
         self._limiter = Limiter(self._counters, clock, None if self._redis is None else self._redis.counters)
+        self._topics: list[Topics] = [] if siblings is None else [siblings]
+        if self._redis is not None:
+            self._topics.append(self._redis.topics)
         self._deployments: dict[str, tuple[Deployment, ...]] = {}
         self._speakers: dict[str, ChatProvider] = {}
         for name, provider in config.providers.items():
@@ -167,17 +190,20 @@ class App:
         served = replace(served, served=self._served)
         self._metrics = Metrics(shared_dir(), models=served.served)
         logs.sink.on_dropped = self._metrics.log_lines_dropped
+        self._observer = Observer(self._metrics, AccessLog(logs, frozenset(served.served)))
         self._gateway = Gateway(
             catalog=served,
             providers=self._speakers,
             keys=books.keys,
             journal=self._journal,
             slots=self._slots,
-            telemetry=Observer(self._metrics, AccessLog(logs, frozenset(served.served))),
+            telemetry=self._observer,
             clock=clock,
             pseudonyms=books.pseudonyms,
             limiter=self._limiter,
         )
+        self._gossip = Gossip(self._gateway.health)
+        self._gateway.health.on_change = self._deployment_changed
         self._data_plane = DataPlane(self._gateway, _limits(settings))
         self._control_plane = routes.build(
             keys=books.keys,
@@ -185,6 +211,7 @@ class App:
             plans=books.plans,
             attempts=SqlAttempts(books.database),
             writes=books.writes,
+            deployments=self._stations,
             authenticate=self._authenticate,
             clock=clock,
         )
@@ -215,8 +242,12 @@ class App:
             self._gauges(),
             limits.keep(self._limiter),
         ]
+        if self._settings.health_check_s:
+            beside.append(self._checks().run())
+        if self._topics:
+            self._connect_topics()
+            beside.append(self._gossip.run(self._topics, self._gateway.clock))
         if self._redis is not None:
-            self._connect_topics(self._redis)
             beside += self._redis.beside()
         if self._owner:
             self._metrics.workers_serving(1)  # alone; several are counted by their supervisor
@@ -296,12 +327,35 @@ class App:
         if left:
             _log.warning("some changes of the configuration take a restart", changes=left)
 
-    def _connect_topics(self, redis: "RedisStore") -> None:
-        """What other nodes tell us at once, and we them: changes of accounts and keys, and who needs room."""
-        topics, keys = redis.topics, self._books.keys
-        topics.subscribe(TOPIC_RECALL, self._limiter.recalled)
-        topics.subscribe(TOPIC_ACCOUNTS, lambda _: keys.hurry())
-        keys.announce = lambda: topics.publish(TOPIC_ACCOUNTS)
+    def _connect_topics(self) -> None:
+        """What other processes tell us at once, and we them: changes of accounts and keys, how deployments do, and who
+        needs room of a limit."""
+        keys, clock, gossip = self._books.keys, self._gateway.clock, self._gossip
+        for topics in self._topics:
+            topics.subscribe(TOPIC_ACCOUNTS, lambda _: keys.hurry())
+            topics.subscribe(TOPIC_HEALTH, lambda words: gossip.hear(words, clock.monotonic()))
+        if self._redis is not None:
+            self._redis.topics.subscribe(TOPIC_RECALL, self._limiter.recalled)
+        keys.announce = self._announce_accounts
+
+    def _announce_accounts(self) -> None:
+        for topics in self._topics:
+            topics.publish(TOPIC_ACCOUNTS)
+
+    def _deployment_changed(self, change: Change) -> None:
+        self._observer.deployment_changed(change)
+        self._gossip.hurry()
+
+    def _stations(self) -> list[Station]:
+        """Of every deployment that is served, once."""
+        served = {one.key: one for found in self._served.values() for one in found}
+        return [self._gateway.health.station(one) for one in served.values()]
+
+    def _checks(self) -> Checks:
+        gateway = self._gateway
+        return Checks(
+            gateway.health, self._speakers, gateway.clock, self._settings.health_check_s, gateway.health.chance
+        )
 
     def _share(self, nodes: int) -> None:
         """So many nodes are there: what this host gives out by itself where Redis is away."""

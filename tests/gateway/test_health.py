@@ -17,7 +17,8 @@ from xrouter.core.errors import (
     ProviderUnavailable,
     UpstreamError,
 )
-from xrouter.gateway.health import Change, Health
+from xrouter.core.vitals import Change
+from xrouter.gateway.health import Health
 
 
 class Stage:

@@ -95,7 +95,7 @@ async def test_repeats_end_with_the_budget_and_the_error_says_so() -> None:
     errors = [await fail(place, call()) for _ in range(100)]
     assert sum(error.retry == "budget_exhausted" for error in errors) > 50
     attempts = sum(len(one.calls) for one in scripts.values())
-    assert 100 < attempts <= 125
+    assert 100 < attempts <= 140, "a fifth, three at once, one each second that this takes"
 
 
 async def test_who_failed_lately_is_tried_after_who_did_not() -> None:

@@ -6,6 +6,7 @@ from fastapi import Depends, FastAPI, Query, Response
 
 from xrouter.admin.account_routes import add_accounts, add_plans, listing
 from xrouter.admin.current_key import CurrentKey, current_key, periods
+from xrouter.admin.deployment_routes import Stations, add_deployments
 from xrouter.admin.desk import Desk, bad_cursor, place_of
 from xrouter.admin.generation import Generation, generation
 from xrouter.admin.guard import Authenticate, Guard, GuardedRoute
@@ -27,6 +28,7 @@ def build(
     plans: PlanAdmin,
     attempts: AttemptLog,
     writes: IdempotentWrites,
+    deployments: Stations,
     authenticate: Authenticate,
     clock: Clock,
 ) -> FastAPI:
@@ -58,6 +60,7 @@ def build(
     add_plans(app, desk)
     add_openrouter_keys(app, desk)
     _add_books(app, desk)
+    add_deployments(app, desk, deployments)
 
     @app.get("/admin/openapi.json", dependencies=[desk.admin], include_in_schema=False)
     async def openapi() -> dict[str, Any]:

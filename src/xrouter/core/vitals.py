@@ -5,6 +5,8 @@ from math import exp, inf
 
 from msgspec import Struct, field
 
+from xrouter.core.deployment import Deployment
+
 EJECTED = ("failures", "auth_failed", "forbidden", "quota_exhausted", "dns", "rate_limited", "probing")
 """Why a deployment gets no traffic (`Vitals.ejected`): it failed too often; its credential was refused; it is forbidden
 to us; its account is empty; its name has no address; it asked for a pause (429); one call is trying it."""
@@ -85,3 +87,13 @@ class Samples(Struct, eq=False):
             self.sorted_at = self.count
         known = self.in_order
         return known[min(int(len(known) * share), len(known) - 1)] if known else None
+
+
+class Change(Struct, frozen=True):
+    """A deployment was ejected because of `reason`, for `seconds` at first; or it serves again (None), after `seconds`.
+    `adopted`: another process says so."""
+
+    deployment: Deployment
+    reason: str | None
+    seconds: float
+    adopted: bool = False

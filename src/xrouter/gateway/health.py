@@ -15,7 +15,7 @@ from msgspec import Struct, field
 from xrouter.core.call import Attempt, Phase, State
 from xrouter.core.deployment import Deployment
 from xrouter.core.errors import UpstreamError
-from xrouter.core.vitals import Vitals
+from xrouter.core.vitals import Change, Vitals
 from xrouter.gateway import breaker, retry
 from xrouter.gateway.breaker import Breaker
 from xrouter.gateway.budget import RetryBudget
@@ -49,8 +49,9 @@ class Measured(Struct, eq=False):
 class Station(Struct, eq=False):
     """All that is kept of one deployment.
 
-    `adopted`: its ejection is another process's. `ejected_at` is when the episode began, which ends when it serves
-    again; `cooled_until` ends its rest after a 429. Both are points on the monotonic clock.
+    `adopted`: its ejection is another process's; `rest_adopted` the same of its rest after a 429, which
+    `cooled_until` ends. `ejected_at` is when the episode began, which ends when it serves again. Both are points on the
+    monotonic clock.
     """
 
     deployment: Deployment
@@ -59,6 +60,7 @@ class Station(Struct, eq=False):
     budget: RetryBudget = field(default_factory=RetryBudget)
     measured: Measured = field(default_factory=Measured)
     cooled_until: float = -inf
+    rest_adopted: bool = False
     adopted: bool = False
     ejected_at: float = -inf
 
@@ -73,16 +75,6 @@ class Station(Struct, eq=False):
             vitals.ejected, vitals.ejected_until = breaker.PROBING, inf
         if self.cooled_until > vitals.ejected_until:
             vitals.ejected, vitals.ejected_until = breaker.RATE_LIMITED, self.cooled_until
-
-
-class Change(Struct, frozen=True):
-    """A deployment was ejected because of `reason`, for `seconds` at first; or it serves again (None), after `seconds`.
-    `adopted`: another process says so."""
-
-    deployment: Deployment
-    reason: str | None
-    seconds: float
-    adopted: bool = False
 
 
 def _nobody(_: Change) -> None: ...
@@ -196,7 +188,9 @@ class Health:
             state.passed(attempt.id)
             if said is Signal.SATURATED and isinstance(error, UpstreamError):
                 rest_s = COOLING_S if error.retry_after_s is None else error.retry_after_s
-                station.cooled_until = max(station.cooled_until, now + min(rest_s, LONGEST_COOLING_S))
+                until = now + min(rest_s, LONGEST_COOLING_S)
+                if until > station.cooled_until:
+                    station.cooled_until, station.rest_adopted = until, False
             station.publish()
             return
         vitals.failed += 1
@@ -247,6 +241,12 @@ class Health:
             self._adopt(station, now, until, reason)
             if reason in _WHOLE_ACCOUNT:
                 self._adopt_account(station, now, until, reason)
+
+    def rests(self, station: Station, now: float, until: float) -> None:
+        """Another process was told by the vendor to wait until the monotonic `until`."""
+        if until > station.cooled_until and (station.rest_adopted or now >= station.cooled_until):
+            station.cooled_until, station.rest_adopted = until, True
+            station.publish()
 
     def may_be_tried(self, station: Station, now: float) -> None:
         """There is reason to try it: from now on one call at a time may."""
