@@ -1,5 +1,6 @@
 """What attempts make of a deployment's standing, and who is told."""
 
+from dataclasses import replace
 from math import inf
 from random import Random
 
@@ -123,14 +124,14 @@ def test_what_somebody_must_mend_is_ejected_at_once_for_five_minutes(
 
 
 def test_a_refused_credential_takes_its_whole_account_out_and_nobody_else(stage: Stage) -> None:
-    sibling, other_key, simulated = of("a", "n"), of("a", credential="d"), of("a", "m+status-500")
-    for one in (sibling, other_key, simulated):
+    sibling, other_key = of("a", "n"), of("a", credential="d")
+    for one in (sibling, other_key):
         stage.health.of(one)
     stage.fail(A, ProviderAuthFailed("no", provider="a", upstream_status=401))
     later = of("a", "seen for the first time")
     stage.health.of(later)
     assert [stage.why_not(one) for one in (A, sibling, later)] == ["auth_failed"] * 3
-    assert [stage.why_not(one) for one in (other_key, simulated, B)] == [None] * 3
+    assert [stage.why_not(one) for one in (other_key, B)] == [None] * 2
     stage.clock.advance(301.0)
     stage.succeed(A, 2)
     assert {stage.health.station(one).breaker.state(stage.now).name for one in (sibling, later)} == {"half_open"}
@@ -216,13 +217,14 @@ def test_a_whole_answer_is_measured_by_the_root_of_its_tokens(stage: Stage) -> N
     assert stage.health.of(A).ttft_samples.count == 0
 
 
-def test_any_number_of_names_takes_a_bounded_room(stage: Stage) -> None:
-    busy = stage.begin(A)
-    for number in range(10_050):
-        stage.health.of(of("a", f"m+{number}"))
-    assert len(list(stage.health.stations())) == 10_000
-    assert stage.health.known(A.key) is not None
-    stage.end(busy)
+def test_a_fault_that_was_asked_for_is_not_held_against_anybody(stage: Stage) -> None:
+    simulated = replace(A, id="a/m+status-401", upstream_model="m+status-401", fault="status-401")
+    stage.fail(simulated, ProviderAuthFailed("no", provider="a", upstream_status=401), 20)
+    stage.fail(simulated, DOWN, 20)
+    assert [stage.why_not(one) for one in (A, simulated)] == [None] * 2
+    assert stage.health.of(simulated).failures == 0
+    assert list(stage.health.stations()) == []
+    assert stage.changes == []
 
 
 def test_vitals_of_a_healthy_one_are_plain(stage: Stage) -> None:

@@ -35,6 +35,7 @@ class Deployment:
     hold (text, image, file, audio), `context_tokens` how much it reads and writes together: what clients are told, and
     None or empty where nobody knows. `base_url` is the operator's own, empty where the kind's is used. `key` names the
     deployment where its health is counted: the same after a reload and in every process that reads the same file.
+    `fault` is how the client has asked a simulated one to fail, which is not held against it.
     """
 
     id: str
@@ -53,6 +54,7 @@ class Deployment:
     inputs: frozenset[str] = field(default=frozenset({"text"}), hash=False)
     context_tokens: int | None = field(default=None, hash=False)
     base_url: str = ""
+    fault: str = ""
     key: str = field(init=False, default="", compare=False)
 
     def __post_init__(self) -> None:

@@ -6,8 +6,8 @@ from xrouter.gateway.route import Candidate
 
 
 def narrow(plan: tuple[Candidate, ...], health: Health, now: float) -> tuple[Candidate, ...]:
-    """Who may be tried at the monotonic `now`: the healthy ones in their order, then those who are ejected but could not
-    be left out."""
+    """Who may be tried at the monotonic `now`: the healthy ones in their order, then those who are ejected and
+    could not be left out."""
     if len(plan) == 1:
         return plan
     found = standing([health.of(one.deployment) for one in plan], now)

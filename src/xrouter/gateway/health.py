@@ -26,7 +26,6 @@ LONGEST_COOLING_S: Final = 60.0
 """How long a deployment rests after a 429: as long as the vendor says, at most a minute; a second where it says
 nothing."""
 
-_MOST: Final = 10_000  # deployments; simulated ones can be asked for under any number of faults
 _MOST_TOLD: Final = 8  # samples of a kind between two messages to other processes
 _SHORTEST_S: Final = 0.001  # what comes in one piece has no speed
 _LASTING: Final = frozenset({Signal.REFUSES_CREDENTIAL, Signal.FORBIDS, Signal.EMPTY})
@@ -116,26 +115,18 @@ class Health:
         return self._known.get(key)
 
     def _new(self, deployment: Deployment) -> Station:
-        if len(self._known) >= _MOST:
-            self._forget_one()
-        station = self._known[deployment.key] = Station(deployment, Vitals(deployment.key))
+        station = Station(deployment, Vitals(deployment.key))
+        if deployment.fault:
+            return station  # clients may ask for any number of them
+        self._known[deployment.key] = station
         siblings = self._accounts.setdefault(_account(deployment), [])
         for sibling in siblings:
-            if sibling.breaker.reason in _WHOLE_ACCOUNT:
-                reason, until = sibling.breaker.reason, sibling.breaker.until
-                self._adopt(station, sibling.breaker.since, until, reason or "")
+            reason = sibling.breaker.reason
+            if reason is not None and reason in _WHOLE_ACCOUNT:
+                self._adopt(station, sibling.breaker.since, sibling.breaker.until, reason)
                 break
         siblings.append(station)
         return station
-
-    def _forget_one(self) -> None:
-        idle = next((one for one in self._known.values() if not one.vitals.in_flight), None)
-        if idle is not None:
-            del self._known[idle.vitals.key]
-            account = _account(idle.deployment)
-            self._accounts[account].remove(idle)
-            if not self._accounts[account]:
-                del self._accounts[account]
 
     # ── what happens to an attempt ───────────────────────────────────────────────────────────────────────
 
@@ -179,7 +170,7 @@ class Health:
             if vitals.ejected is not None:
                 self._recovers(station, now)
             _speed(attempt, station, now)
-        elif error is not None:
+        elif error is not None and not attempt.deployment.fault:
             self._failed(attempt, error, station, now)
 
     def _failed(self, attempt: Attempt, error: BaseException, station: Station, now: float) -> None:
@@ -274,9 +265,8 @@ class Health:
 
 
 def _account(deployment: Deployment) -> str:
-    """What stands and falls together: a credential at an address. A simulated fault is not everybody's."""
-    fault = deployment.upstream_model.partition("+")[2]
-    return " ".join((deployment.provider, deployment.credential, deployment.base_url, fault))
+    """What stands and falls together: a credential at an address."""
+    return " ".join((deployment.provider, deployment.credential, deployment.base_url))
 
 
 def _note(samples: list[float], sample: float) -> None:
