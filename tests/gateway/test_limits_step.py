@@ -148,7 +148,7 @@ async def test_a_client_who_leaves_gives_its_place_back() -> None:
 
 async def test_every_part_of_a_call_is_paid_and_the_call_counts_once() -> None:
     place = world(a=Script([whole(Usage(10, 20))]), one_choice=("a",))
-    who = caller(limit(Unit.TOKENS, 10_000), limit(amount=10))
+    who = caller(limit(Unit.TOKENS, 10_000, window_s=DAY_S), limit(amount=10))
     await run(place, of(who, call("a/m", stream=False, n=3, max_tokens=100)))
     assert left(place, who)[b"x-ratelimit-remaining-tokens"] == b"9910"
     assert left(place, who)[b"x-ratelimit-remaining-requests"] == b"9"
@@ -159,7 +159,7 @@ async def test_failed_attempts_that_cost_something_are_paid() -> None:
     place = world(a=broken)
     who = caller(limit(Unit.TOKENS, 10_000))
     with pytest.raises(ProviderUnavailable):
-        await run(place, of(who, call("a/m")))
+        await run(place, of(who, call("a/m", may_continue=False)))
     assert left(place, who)[b"x-ratelimit-remaining-tokens"] == b"9896"
 
 

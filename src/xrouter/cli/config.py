@@ -17,7 +17,15 @@ from xrouter.core.clock import SystemClock
 from xrouter.core.deployment import Deployment
 from xrouter.core.money import Price, moscow_day, pricing
 from xrouter.core.secret import Secret
-from xrouter.settings import ConfigError, Settings, draft_problems, load_settings, sound_parts, unknown_variables
+from xrouter.settings import (
+    ConfigError,
+    Settings,
+    draft_problems,
+    load_settings,
+    sound_parts,
+    sound_routes,
+    unknown_variables,
+)
 
 _LINE = re.compile(r"[^\n]*?:(?P<line>[0-9]+): ")
 _USERINFO = re.compile(r"://.*@", re.DOTALL)
@@ -34,7 +42,10 @@ def check_config(file: _File = None) -> None:
     for hint in (*unknown_variables(), *effective.hints):
         typer.echo(f"xrouter: {hint}", err=True)
     names = len(effective.config.providers)
-    typer.echo(f"good: {names} providers, {len(deployments)} models, {len(effective.config.aliases)} aliases")
+    typer.echo(
+        f"good: {names} providers, {len(deployments)} models, {len(effective.config.aliases)} aliases"
+        + (f", {len(effective.config.routes)} routes" if effective.config.routes else "")
+    )
 
 
 @app.command()
@@ -65,7 +76,8 @@ def _read(settings: Settings) -> tuple[Effective, list[Deployment]]:
     problems = draft_problems(found.draft)
     told = {_place(problem) for problem in problems}
     accounts, aliases, defaults = sound_parts(found.draft)
-    deployments, later = asyncio.run(check(settings, accounts, aliases, defaults))
+    routes, routing = sound_routes(found.draft)
+    deployments, later = asyncio.run(check(settings, accounts, aliases, defaults, routes, routing))
     problems += [found.located(problem) for problem in later if problem.partition(": ")[0] not in told]
     if problems:
         raise ConfigError("\n".join(sorted(dict.fromkeys(problems), key=_line)))
@@ -104,12 +116,22 @@ def _explained(settings: Settings, effective: Effective, deployments: list[Deplo
             }
             for name, targets in config.aliases.items()
         },
+        "routes": {
+            name: {"owner": "the file", "source": effective.sources[f"routes.{name}"], **_plain_route(route)}
+            for name, route in config.routes.items()
+        },
+        "routing": _plain_route(config.routing),
         "defaults": {
             "model": settings.default_model or config.default_model,
             **{operation.value: name for operation, name in config.default_models.items()},
         },
         "keys": {"owner": "the database", "source": "`xrouter keys`, /admin/keys"},
     }
+
+
+def _plain_route(settings: BaseModel) -> dict[str, Any]:
+    shown: dict[str, Any] = settings.model_dump(mode="json", exclude_unset=True)
+    return shown
 
 
 def _owner(source: str) -> str:

@@ -57,6 +57,10 @@ class Tool(Struct, frozen=True):
     parameters: dict[str, Any] | None = None
 
 
+TEXT: Final = frozenset({"text"})
+"""What the messages of nearly every chat hold."""
+
+
 class ChatRequest(Struct, frozen=True):
     """What the client asked for.
 
@@ -69,6 +73,10 @@ class ChatRequest(Struct, frozen=True):
 
     `legacy_functions`: the client offered its tools as `functions`, and reads calls in that form only. The fields hold
     them as tools.
+
+    `inputs` are the kinds of content in its messages: text, image, file, audio.
+    `prefilled`: the last message is the beginning of the answer, and the model shall go on exactly there. Only set for
+    deployments that can do it (`Deployment.prefill`).
     """
 
     operation: ClassVar[Operation] = Operation.CHAT
@@ -81,6 +89,8 @@ class ChatRequest(Struct, frozen=True):
     prompt: str | None = None
     prompts: tuple[str, ...] = ()
     legacy_functions: bool = False
+    inputs: frozenset[str] = TEXT
+    prefilled: bool = False
 
     def field(self, name: str) -> Any:
         """The decoded value of a field, or None where the client sent none (or null)."""

@@ -36,6 +36,9 @@ class Deployment:
     None or empty where nobody knows. `base_url` is the operator's own, empty where the kind's is used. `key` names the
     deployment where its health is counted: the same after a reload and in every process that reads the same file.
     `fault` is how the client has asked a simulated one to fail, which is not held against it.
+    `region` is where it processes data, None where nobody says; `tags` are the operator's own words for it;
+    `inputs_known` says that somebody has said what `inputs` are. `prefill`: a chat may end with the beginning of the
+    answer, and the model goes on exactly there.
     """
 
     id: str
@@ -53,8 +56,12 @@ class Deployment:
     parameters: frozenset[str] = field(default=frozenset(), hash=False)
     inputs: frozenset[str] = field(default=frozenset({"text"}), hash=False)
     context_tokens: int | None = field(default=None, hash=False)
+    prefill: bool = False
     base_url: str = ""
     fault: str = ""
+    region: str | None = None
+    tags: frozenset[str] = field(default=frozenset(), hash=False)
+    inputs_known: bool = False
     key: str = field(init=False, default="", compare=False)
 
     def __post_init__(self) -> None:

@@ -3,7 +3,8 @@ failure says about the deployment's health.
 
 This is the table of attempt phases. In words: nothing sent -> both (only another where the address itself is
 forbidden: the same rules would refuse it again); sent without an answer -> only another, once, and only where doing the
-work twice harms nobody (the vendor may have done it); an answer -> by its status; content shown -> neither.
+work twice harms nobody (the vendor may have done it); an answer -> by its status; content shown -> neither, unless
+another attempt goes on with it.
 """
 
 from dataclasses import dataclass
@@ -109,6 +110,12 @@ def judge(
     jitter_s = chance.uniform(0, min(_LONGEST_JITTER_S, _BASE_S * 2**tries))
     wait_s = jitter_s if error.retry_after_s is None else error.retry_after_s
     return Verdict(wait_s <= _LONGEST_WAIT_S, status != 409, wait_s, other_wait_s)
+
+
+def judge_broken(error: UpstreamError, tries: int, chance: Random) -> Verdict:
+    """The verdict on an answer that broke off after content was shown, and that somebody may go on with. That is a new
+    request, so how far the one before had come says nothing."""
+    return judge(error, Phase.CONNECTING, tries, chance)
 
 
 def repeatable(request: Request) -> bool:

@@ -3,9 +3,9 @@
 import asyncio
 from types import TracebackType
 
-from xrouter.core.call import Attempt, Call, Request
+from xrouter.core.call import Attempt, Call, Phase, Request
 from xrouter.core.errors import Invalid, UpstreamError
-from xrouter.gateway import record, retry
+from xrouter.gateway import fallbacks, record, retry
 from xrouter.gateway.gateway import Gateway
 from xrouter.gateway.route import Candidate
 
@@ -21,11 +21,12 @@ class Trials:
     """Who was tried and what became of it. As a context, it closes the attempt that runs: writes its record, and
     swallows what another attempt may mend."""
 
-    __slots__ = ("_allowed", "_ambiguous", "_attempt", "_call", "_candidate", "_due", "_failure", "_gateway", "_made",
-                 "_other_wait_s", "_part", "_plan", "_refusal", "_tries")  # fmt: skip
+    __slots__ = ("_allowed", "_ambiguous", "_attempt", "_call", "_candidate", "_due", "_failed_by", "_failure",
+                 "_gateway", "_made", "_other_wait_s", "_part", "_plan", "_refusal", "_tries")  # fmt: skip
 
     _attempt: Attempt
     _candidate: Candidate
+    _failed_by: BaseException | None
 
     def __init__(self, call: Call, plan: tuple[Candidate, ...], gateway: Gateway, part: Request | None) -> None:
         self._call = call
@@ -67,6 +68,7 @@ class Trials:
     ) -> bool:
         attempt, candidate, gateway = self._attempt, self._candidate, self._gateway
         self._made += record.end(attempt, error, gateway)
+        self._failed_by = error
         if isinstance(error, UpstreamError):
             self._failure = error
         elif isinstance(error, Invalid):
@@ -82,7 +84,18 @@ class Trials:
         if verdict.same:
             self._due[candidate] = gateway.clock.monotonic() + verdict.wait_s
         self._allowed = self._others(error) if verdict.other else (candidate,)
+        if attempt.phase is not Phase.SHOWN:
+            self._allowed = (*self._opened(error), *self._allowed)
         return True
+
+    def _opened(self, error: UpstreamError | Invalid) -> tuple[Candidate, ...]:
+        """Whom the route keeps for failures of this class, as far as they were not tried."""
+        kind = fallbacks.class_of(error)
+        if kind is None:
+            return ()
+        tried = {one.deployment.key for one in self._tries}
+        found = fallbacks.further(self._call, self._candidate, kind, self._gateway.catalog, self._gateway.health)
+        return tuple(one for one in found if one.deployment.key not in tried)
 
     def _others(self, error: UpstreamError | Invalid) -> tuple[Candidate, ...]:
         """All, but where the request was too long for this one: those who may read more."""
@@ -94,6 +107,18 @@ class Trials:
             for one in self._plan
             if known is None or one.deployment.context_tokens is None or one.deployment.context_tokens > known
         )
+
+    def resume(self) -> None:
+        """What the last attempt has shown shall be gone on with: by another candidate, or by the same where there is no
+        other and its error allows it."""
+        if isinstance(self._failed_by, UpstreamError):
+            candidate, gateway = self._candidate, self._gateway
+            verdict = retry.judge_broken(self._failed_by, self._tries[candidate], gateway.health.chance)
+            self._other_wait_s = verdict.other_wait_s
+            if verdict.same:
+                self._due[candidate] = gateway.clock.monotonic() + verdict.wait_s
+            if verdict.other:
+                self._allowed = self._plan
 
     async def next(self) -> Candidate | None:
         """The next candidate: an untried one almost at once, else the repeatable one that is due first, after its
