@@ -9,6 +9,7 @@ import signal
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, MutableMapping
 from contextlib import suppress
 from dataclasses import replace
+from decimal import Decimal
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ import structlog
 
 from xrouter import providers
 from xrouter.admin import health, routes
+from xrouter.admin.pressure import CredentialState, DoorState, HedgeState, Pressure, ShadowState
 from xrouter.configuration import changes
 from xrouter.configuration.effective import Effective, load
 from xrouter.configuration.watching import Watching
@@ -27,9 +29,11 @@ from xrouter.core.deployment import Deployment
 from xrouter.core.errors import GatewayError
 from xrouter.core.ids import ulid
 from xrouter.core.limits import TOPIC_RECALL
+from xrouter.core.money import rub_text
 from xrouter.core.operation import Operation
-from xrouter.core.ports import ChatProvider, Closing, Topics
+from xrouter.core.ports import SLOTS_LEASE_S, ChatProvider, Closing, Topics
 from xrouter.core.vitals import Change
+from xrouter.core.window import ENDLESS
 from xrouter.dialects.data_plane import DataPlane
 from xrouter.dialects.exchange import JSON, Receive, Send, credential
 from xrouter.dialects.exchange import Scope as AsgiScope
@@ -44,13 +48,18 @@ from xrouter.gateway.checks import Checks
 from xrouter.gateway.gateway import Gateway
 from xrouter.gateway.gossip import TOPIC_HEALTH, Gossip
 from xrouter.gateway.health import Station
+from xrouter.gateway.hedger import Hedger
 from xrouter.gateway.limiter import LEASE_S, Limiter
+from xrouter.gateway.shadower import Shadower
+from xrouter.providers._accounts import Account
+from xrouter.providers._accounts import accounts as accounts_of
 from xrouter.settings import Config, ConfigError, ProviderSettings, RouteSettings, RoutingSettings, Settings
 from xrouter.simulators import faults
 from xrouter.stores.books import Books, journals_of, open_books
-from xrouter.stores.host_counters import HostCounters, host_id
+from xrouter.stores.host_counters import HostCounters, host_id, keep_nodes, known_nodes
 from xrouter.stores.journal import FileJournal
-from xrouter.stores.slots import HostSlots
+from xrouter.stores.slot_keeper import SlotKeeper
+from xrouter.stores.slots import HostSlots, Room
 from xrouter.stores.sql.attempts import SqlAttempts
 from xrouter.stores.sql.database import DatabaseUnavailable
 from xrouter.telemetry.access import AccessLog
@@ -69,6 +78,9 @@ _log = structlog.get_logger()
 
 GAUGES_INTERVAL_S = 0.25
 """How often the calls', the journal's and the flusher's figures are copied into the metrics."""
+
+SHADOWS_INTERVAL_S = 2.0
+"""How often the cost of shadow traffic is looked up in the books."""
 
 _FIRST_POLL_S = 1.0
 """So long a worker waits for its keys before it serves; connections may be waiting for it already."""
@@ -113,29 +125,30 @@ async def check(
     problems: list[str] = []
     for name, provider in accounts.items():
         try:
-            kind = providers.load(provider.kind)
+            providers.load(provider.kind)
         except ValueError as error:
             problems.append(f"providers.{name}: {error}")
             continue
-        try:
-            transport = transport_for(name, provider, settings.max_in_flight)
-        except ValueError as error:
-            field, _, words = str(error).partition(" ")  # "ca_bundle /roots.pem: cannot be read"
-            known = field in ProviderSettings.model_fields
-            problems.append(f"providers.{name}.{field}: {words}" if known else f"providers.{name}: {error}")
-            transport = open_transport(  # for what else is wrong with it
-                provider=name, connect_timeout_s=1.0, ca_bundle=None, proxy=None, allow_private=()
-            )
-        try:
-            found += kind.deployments(name, provider)
-        except ConfigError as error:
-            problems += str(error).splitlines()
-        try:
-            kind.connect(name, provider, transport, SystemClock())
-        except ConfigError as error:
-            problems += str(error).splitlines()
-        finally:
-            await transport.close()
+        for account in accounts_of(name, provider):
+            try:
+                transport = transport_for(name, account.settings, settings.max_in_flight)
+            except ValueError as error:
+                field, _, words = str(error).partition(" ")  # "ca_bundle /roots.pem: cannot be read"
+                known = field in ProviderSettings.model_fields
+                problems.append(f"{account.place}.{field}: {words}" if known else f"{account.place}: {error}")
+                transport = open_transport(  # for what else is wrong with it
+                    provider=name, connect_timeout_s=1.0, ca_bundle=None, proxy=None, allow_private=()
+                )
+            try:
+                found += account.deployments()
+            except ConfigError as error:
+                problems += str(error).splitlines()
+            try:
+                account.connect(transport, SystemClock())
+            except ConfigError as error:
+                problems += str(error).splitlines()
+            finally:
+                await transport.close()
     plain = catalog.build(found, {}).served
     led = {alias: targets for alias, targets in aliases.items() if targets and all(one in plain for one in targets)}
     for operation, wanted in defaults.items():
@@ -151,10 +164,25 @@ async def check(
                 catalog.build(found, {}, policies={name: route.policy(usual)})
             except ValueError as error:
                 problems.append(str(error))
+    problems += beside_problems(routes, catalog.build(found, led).served)
     own = settings.default_model
     if not problems and own is not None and own not in plain and own not in led and own not in routes:
         problems.append(f"XROUTER_DEFAULT_MODEL: {own!r} is not served")
     return found, list(dict.fromkeys(problems))
+
+
+def beside_problems(routes: Mapping[str, RouteSettings], served: Mapping[str, tuple[Deployment, ...]]) -> list[str]:
+    """What is wrong with the shadows of routes."""
+    problems: list[str] = []
+    for name, route in routes.items():
+        if route.shadow is None:
+            continue
+        place, model = f"routes.{name}.shadow.model", route.shadow.model
+        if model not in served:
+            problems.append(f"{place}: {model!r} is not served")
+        elif any(one.price is None for one in served[model]):
+            problems.append(f"{place}: {model!r} has no price, so max_rub_per_day would bound nothing")
+    return problems
 
 
 def _models_of(name: str, route: RouteSettings) -> list[str]:
@@ -189,21 +217,30 @@ class App:
         self._transports: dict[str, Transport] = {}
         self._replaced: list[Closing] = []  # providers whose credentials have changed, with work beside their calls
         self._journal = FileJournal(journals_of(settings), clock)
-        self._slots = HostSlots(settings.data_dir / "slots")
+        self._slots = HostSlots(settings.data_dir / "slots", shared=settings.redis_url is not None)
         self._counters = HostCounters(settings.data_dir / "limits", clock)
         self._redis = _open_redis(settings, clock, self._share)
         self._limiter = Limiter(self._counters, clock, None if self._redis is None else self._redis.counters)
         self._topics: list[Topics] = [] if siblings is None else [siblings]
         if self._redis is not None:
             self._topics.append(self._redis.topics)
+        self._keeper = self._open_keeper(clock)
         self._deployments: dict[str, tuple[Deployment, ...]] = {}
         self._speakers: dict[str, ChatProvider] = {}
         for name, provider in config.providers.items():
-            transport = self._transports[name] = _open_transport(name, provider, settings)
-            self._deployments[name], self._speakers[name] = _connect(name, provider, transport)
+            found, speakers = self._connected(name, provider)
+            self._deployments[name] = found
+            self._speakers.update(speakers)
         served = self._catalog(config, self._deployments)
         self._served = dict(served.served)  # `take` changes it in place
         served = replace(served, served=self._served)
+        self._open_rooms()
+        if self._keeper is not None:
+            self._keeper.begin()
+        self._hedgers: dict[str, Hedger] = {}
+        self._shadows: dict[str, Shadower] = {}
+        self._lay_beside(config, served)
+        self._attempts = SqlAttempts(books.database)
         self._metrics = Metrics(shared_dir(), models=served.served)
         logs.sink.on_dropped = self._metrics.log_lines_dropped
         self._observer = Observer(self._metrics, AccessLog(logs, frozenset(served.served)))
@@ -217,6 +254,8 @@ class App:
             clock=clock,
             pseudonyms=books.pseudonyms,
             limiter=self._limiter,
+            hedgers=self._hedgers,
+            shadows=self._shadows,
         )
         self._gossip = Gossip(self._gateway.health)
         self._gateway.health.on_change = self._deployment_changed
@@ -225,11 +264,12 @@ class App:
             keys=books.keys,
             accounts=books.accounts,
             plans=books.plans,
-            attempts=SqlAttempts(books.database),
+            attempts=self._attempts,
             writes=books.writes,
             deployments=self._stations,
             authenticate=self._authenticate,
             clock=clock,
+            pressure=self._pressure,
         )
         self._health = health.Health(self._why_not_ready, self._metrics.scrape)
         self.asgi = Edge(
@@ -256,6 +296,7 @@ class App:
         beside: list[Coroutine[Any, Any, None]] = [
             self._books.keys.run(),
             self._gauges(),
+            self._data_plane.door.run(),
             limits.keep(self._limiter),
         ]
         if self._settings.health_check_s:
@@ -265,6 +306,10 @@ class App:
             beside.append(self._gossip.run(self._topics, self._gateway.clock))
         if self._redis is not None:
             beside += self._redis.beside()
+        if self._keeper is not None:
+            beside.append(self._keeper.run())
+        if self._shadows:
+            beside.append(self._look_at_shadows())
         if self._owner:
             self._metrics.workers_serving(1)  # alone; several are counted by their supervisor
             beside.append(self._books.flusher.run())
@@ -284,9 +329,10 @@ class App:
 
     async def close(self) -> None:
         """Everything is written down before this returns. Raises `DatabaseUnavailable`; the journal keeps the rest."""
-        for task in self._tasks:
+        tasks = [*self._tasks, *(copy for one in self._shadows.values() for copy in one.running)]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         self._metrics.fold()
         self._journal.close()
         try:
@@ -295,6 +341,8 @@ class App:
         finally:
             self._books.flusher.close()
             self._slots.close()
+            if self._keeper is not None:
+                self._keeper.close()
             self._limiter.close()
             if self._redis is not None:
                 await self._redis.close()
@@ -322,21 +370,25 @@ class App:
         began, on connections that stay. `files` have another content now: a provider whose options name one of them
         reads it again. What cannot be changed so is named in the log. Raises `ConfigError`, and nothing has changed."""
         taken, left = changes.take(self._config, config)
-        deployments, speakers = dict(self._deployments), dict(self._speakers)
+        deployments: dict[str, tuple[Deployment, ...]] = dict(self._deployments)
+        speakers: dict[str, ChatProvider] = {}
         changed = [
             name
             for name, provider in taken.providers.items()
             if provider != self._config.providers[name] or changes.files_of(provider) & files
         ]
         for name in changed:
-            deployments[name], speakers[name] = _connect(name, taken.providers[name], self._transports[name])
+            deployments[name], fresh = self._connected(name, taken.providers[name])
+            speakers.update(fresh)
         served = self._catalog(taken, deployments).served
         known = (*secrets_in(self._settings), *secrets_in(self._config), *secrets_in(taken))
         self._logs.redaction = Redaction(known)
         self._deployments = deployments
-        self._replaced += [old for name in changed if isinstance(old := self._speakers[name], Closing)]
+        former = [old for name, old in self._speakers.items() if name in speakers]
+        self._replaced += [old for old in former if isinstance(old, Closing)]
         self._speakers.update(speakers)
         self._served.update(served)
+        self._open_rooms()
         self._config = taken
         if changed:
             _log.info("took over new credentials, options or prices", providers=changed)
@@ -373,9 +425,24 @@ class App:
             gateway.health, self._speakers, gateway.clock, self._settings.health_check_s, gateway.health.chance
         )
 
+    def _connected(
+        self, name: str, provider: ProviderSettings
+    ) -> tuple[tuple[Deployment, ...], dict[str, ChatProvider]]:
+        """The deployments of one provider, and who speaks for each of its accounts, on connections that stay. Raises
+        `ConfigError`."""
+        found: list[Deployment] = []
+        speakers: dict[str, ChatProvider] = {}
+        for account in accounts_of(name, provider):
+            if account.name not in self._transports:
+                self._transports[account.name] = _open_transport(account, self._settings)
+            found += account.deployments()
+            speakers[account.name] = account.connect(self._transports[account.name], SystemClock())
+        return tuple(found), speakers
+
     def _share(self, nodes: int) -> None:
         """So many nodes are there: what this host gives out by itself where Redis is away."""
         self._counters.share = self._settings.limits_share or 1 / max(1, nodes)
+        keep_nodes(self._settings.data_dir / "limits", nodes)
 
     def _catalog(self, config: Config, deployments: Mapping[str, tuple[Deployment, ...]]) -> Catalog:
         return _build_catalog(self._settings, config, [one for found in deployments.values() for one in found])
@@ -420,28 +487,118 @@ class App:
                 waiting=journal.waiting, failed_writes=journal.failed_writes, dropped=journal.dropped
             )
             self._metrics.limits_stand(shared=self._limiter.shares)
+            self._tell_pressure()
             if self._owner:
                 self._metrics.flusher_stands(self._books.flusher)
 
+    # ── pressure ─────────────────────────────────────────────────────────────────────────────────────────
 
-def _open_transport(name: str, provider: ProviderSettings, settings: Settings) -> Transport:
+    def _open_keeper(self, clock: Clock) -> SlotKeeper | None:
+        """Who divides the slots with other nodes, where there are any."""
+        if self._redis is None:
+            return None
+        return SlotKeeper(
+            self._slots,
+            self._redis.slots,
+            clock,
+            share=lambda: self._counters.share,
+            lease_s=SLOTS_LEASE_S,
+            alone=self._settings.workers == 1,
+        )
+
+    def _open_rooms(self) -> None:
+        """Every credential's room is there before its first call: the keeper asks for its share."""
+        self._accounts = {
+            one.credential: one.account or one.provider for found in self._deployments.values() for one in found
+        }
+        for found in self._deployments.values():
+            for one in found:
+                if one.max_concurrency:
+                    self._slots.room(one.credential, one.max_concurrency, one.max_waiting, one.start_concurrency)
+
+    def _lay_beside(self, config: Config, served: Catalog) -> None:
+        """What the routes ask beside their calls. Raises `ConfigError`."""
+        problems = beside_problems(config.routes, served.served)
+        if problems:
+            raise ConfigError("\n".join(problems))
+        for name, route in config.routes.items():
+            if route.hedge is not None:
+                self._hedgers[name] = Hedger(route.hedge.word())
+            if route.shadow is not None:
+                self._shadows[name] = Shadower(name, route.shadow.word(), SystemClock())
+
+    async def _look_at_shadows(self) -> None:
+        """What copies have cost today, by all workers and nodes and before the last restart."""
+        while True:
+            for shadower in self._shadows.values():
+                with suppress(DatabaseUnavailable):
+                    since = shadower.look()
+                    shadower.booked(since, await self._attempts.operator_spent_micro(shadower.key_id, since))
+            await asyncio.sleep(SHADOWS_INTERVAL_S)
+
+    def _tell_pressure(self) -> None:
+        for name, room in self._slots.rooms.items():
+            self._metrics.slots_stand(
+                self._accounts.get(name, "other"),
+                running=room.running,
+                waiting=room.waiting,
+                window=_learnt(room),
+                refused=room.refused,
+            )
+        self._metrics.overload_stands(self._data_plane.door.waiting)
+        for route, hedger in self._hedgers.items():
+            self._metrics.hedges_stand(route, made=hedger.made, won=hedger.won)
+        for route, shadower in self._shadows.items():
+            self._metrics.shadows_stand(route, copies=shadower.copies, skipped=shadower.skipped)
+
+    def _pressure(self) -> Pressure:
+        door = self._data_plane.door
+        return Pressure(
+            door=DoorState(inside=door.inside, waiting=door.waiting, lagging=door.lagging),
+            credentials=[
+                CredentialState(
+                    account=self._accounts.get(name, "other"),
+                    running=room.running,
+                    waiting=room.waiting,
+                    refused=room.refused,
+                    max_concurrency=room.limit or None,
+                    share=room.share.read() if room.limit else None,
+                    window=_learnt(room),
+                    shrinks=room.window.shrinks,
+                )
+                for name, room in self._slots.rooms.items()
+            ],
+            hedges=[
+                HedgeState(route=route, calls=one.calls, made=one.made, won=one.won)
+                for route, one in self._hedgers.items()
+            ],
+            shadows=[
+                ShadowState(
+                    route=route,
+                    model=one.shadow.model,
+                    copies=one.copies,
+                    skipped=one.skipped,
+                    running=len(one.running),
+                    spent_rub=Decimal(rub_text(one.spent_micro())),
+                    max_rub_per_day=Decimal(rub_text(one.shadow.max_micro_per_day)),
+                )
+                for route, one in self._shadows.items()
+            ],
+        )
+
+
+def _learnt(room: Room) -> int | None:
+    limit = room.window.limit
+    return None if limit >= (room.limit or ENDLESS) else limit
+
+
+def _open_transport(account: Account, settings: Settings) -> Transport:
     """As `transport_for`, but raises `ConfigError` that names the place, also for a kind that nobody knows."""
     try:
-        providers.load(provider.kind)
-        return transport_for(name, provider, settings.max_in_flight)
+        providers.load(account.settings.kind)
+        return transport_for(account.provider, account.settings, settings.max_in_flight)
     except ValueError as error:
-        raise ConfigError(f"providers.{name}: {error}") from error
-
-
-def _connect(
-    name: str, provider: ProviderSettings, transport: Transport
-) -> tuple[tuple[Deployment, ...], ChatProvider]:
-    """The deployments of one account and what speaks with it. Raises `ConfigError`."""
-    kind = providers.load(provider.kind)
-    try:
-        return kind.deployments(name, provider), kind.connect(name, provider, transport, SystemClock())
-    except ValueError as error:
-        raise ConfigError(f"providers.{name}: {error}") from error
+        raise ConfigError(f"{account.place}: {error}") from error
 
 
 def _build_catalog(settings: Settings, config: Config, deployments: list[Deployment]) -> Catalog:
@@ -467,11 +624,12 @@ def _open_redis(settings: Settings, clock: Clock, on_nodes: Callable[[int], None
         return None
     kind: type[RedisStore] = import_module("xrouter.stores.redis").RedisStore  # costs memory, which most need not pay
     try:
-        store = kind(settings.redis_url, clock, host=host_id(settings.data_dir / "limits"), lease_s=LEASE_S)
+        directory = settings.data_dir / "limits"
+        store = kind(settings.redis_url, clock, host=host_id(directory), lease_s=LEASE_S, nodes=known_nodes(directory))
     except ValueError as error:
         raise ConfigError(f"XROUTER_REDIS_URL cannot be read: {error}") from error
     store.link.on_nodes = on_nodes
-    on_nodes(1)
+    on_nodes(store.link.nodes)
     return store
 
 
@@ -490,6 +648,9 @@ def _limits(settings: Settings) -> Limits:
         status_wait_s=settings.status_wait_s,
         ping_s=settings.ping_s,
         max_in_flight=settings.max_in_flight,
+        overload_queue=settings.overload_queue,
+        overload_wait_s=settings.overload_wait_s,
+        max_lag_s=settings.max_lag_s,
         trusted_proxies=settings.trusted_proxies,
     )
 

@@ -37,6 +37,7 @@ def control_plane() -> Iterator[str]:
         deployments=ANY,
         authenticate=ANY,
         clock=SystemClock(),
+        pressure=ANY,
     )
     for route in app.routes:
         if isinstance(route, APIRoute):

@@ -1,5 +1,6 @@
 """The control plane's routes. Each declares whom it lets in; see `guard.py`."""
 
+from collections.abc import Callable
 from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Query, Response
@@ -7,11 +8,12 @@ from fastapi import Depends, FastAPI, Query, Response
 from xrouter.admin.account_routes import add_accounts, add_plans, listing
 from xrouter.admin.current_key import CurrentKey, current_key, periods
 from xrouter.admin.deployment_routes import Stations, add_deployments
-from xrouter.admin.desk import Desk, bad_cursor, place_of
+from xrouter.admin.desk import Desk, bad_cursor, installation_only, place_of
 from xrouter.admin.generation import Generation, generation
 from xrouter.admin.guard import Authenticate, Guard, GuardedRoute
-from xrouter.admin.key_routes import add_keys
+from xrouter.admin.key_routes import add_keys, there
 from xrouter.admin.openrouter_keys import add_openrouter_keys
+from xrouter.admin.pressure import Pressure
 from xrouter.admin.problems import ErrorBody, handle_errors
 from xrouter.admin.schemas import AttemptQuery, AttemptRow, Listing, answer, attempt_row
 from xrouter.core.call import Caller, Scope, State
@@ -31,10 +33,11 @@ def build(
     deployments: Stations,
     authenticate: Authenticate,
     clock: Clock,
+    pressure: Callable[[], Pressure],
 ) -> FastAPI:
     """The control plane as an ASGI application with whole paths (`/admin/...`, and `/api/v1/...` but the data plane's).
 
-    `authenticate` finds the caller of a request or raises `Unauthenticated`.
+    `authenticate` finds the caller of a request or raises `Unauthenticated`. `pressure` says how busy this worker is.
     """
     app = FastAPI(
         title="XRouter control plane",
@@ -62,6 +65,12 @@ def build(
     _add_books(app, desk)
     add_deployments(app, desk, deployments)
 
+    @app.get("/admin/pressure", response_model=Pressure, operation_id="get_pressure")
+    async def get_pressure(caller: Annotated[Caller, desk.admin]) -> Response:
+        """How busy the worker that answers is. For the installation's admins: credentials are shared by all."""
+        installation_only(caller, "Credentials and workers")
+        return answer(pressure())
+
     @app.get("/admin/openapi.json", dependencies=[desk.admin], include_in_schema=False)
     async def openapi() -> dict[str, Any]:
         return app.openapi()
@@ -75,7 +84,10 @@ def _add_books(app: FastAPI, desk: Desk) -> None:
     @app.get("/admin/attempts", response_model=Listing[AttemptRow], operation_id="list_attempts")
     async def list_attempts(query: Annotated[AttemptQuery, Query()], caller: Annotated[Caller, desk.admin]) -> Response:
         """The books: every upstream call with its tokens and cost, newest first; of your own keys and those below."""
-        wanted = AttemptFilter(**query.model_dump(exclude={"limit", "cursor"}), within=place_of(caller))
+        place = place_of(caller)
+        if query.key_id is not None:
+            there(query.key_id, await desk.keys.get(query.key_id, place))
+        wanted = AttemptFilter(**query.model_dump(exclude={"limit", "cursor"}), within=place)
         try:
             page = await desk.attempts.page(wanted, query.cursor, query.limit)
         except ValueError:

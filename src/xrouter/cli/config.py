@@ -41,9 +41,9 @@ def check_config(file: _File = None) -> None:
     effective, deployments = _read(_settings(file))
     for hint in (*unknown_variables(), *effective.hints):
         typer.echo(f"xrouter: {hint}", err=True)
-    names = len(effective.config.providers)
+    names, models = len(effective.config.providers), len({one.id for one in deployments})
     typer.echo(
-        f"good: {names} providers, {len(deployments)} models, {len(effective.config.aliases)} aliases"
+        f"good: {names} providers, {models} models, {len(effective.config.aliases)} aliases"
         + (f", {len(effective.config.routes)} routes" if effective.config.routes else "")
     )
 
@@ -145,10 +145,15 @@ def _setting(settings: Settings, name: str) -> dict[str, Any]:
     return {"value": _plain(getattr(settings, name)), "source": source}
 
 
-def _set(model: BaseModel, but: str) -> Iterator[tuple[str, Any]]:
+def _set(model: BaseModel, but: str = "") -> Iterator[tuple[str, Any]]:
     for name in sorted(model.model_fields_set - {but}):
         value = getattr(model, name)
-        yield name, dict(_masked(value)) if name == "options" else _plain(value)
+        if name == "options":
+            yield name, dict(_masked(value))
+        elif name == "credentials":
+            yield name, [dict(_set(one)) for one in value]
+        else:
+            yield name, _plain(value)
 
 
 def _masked(options: dict[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -169,9 +174,15 @@ def _plain(value: Any) -> Any:
     return value if value is None or isinstance(value, bool | int | float) else str(value)
 
 
-def _slots(name: str, deployments: list[Deployment]) -> dict[str, Any]:
-    limits = {one.max_concurrency for one in deployments if one.provider == name}
-    names = {one.credential for one in deployments if one.provider == name}
+def _slots(name: str, deployments: list[Deployment]) -> Any:
+    """For each account, where there are several."""
+    each = {one.account: _slots_of(one.account, name, deployments) for one in deployments if one.provider == name}
+    return each if len(each) > 1 else next(iter(each.values()))
+
+
+def _slots_of(account: str, name: str, deployments: list[Deployment]) -> dict[str, Any]:
+    own = [one for one in deployments if (one.provider, one.account) == (name, account)]
+    limits, names = {one.max_concurrency for one in own}, {one.credential for one in own}
     return {"name": ", ".join(sorted(names)), "at_once": max(limits) or "unlimited"}
 
 

@@ -6,9 +6,9 @@ from pydantic import BaseModel
 
 from xrouter.settings import FILE_ENDING, Config, ProviderSettings
 
-TAKEN = ("api_key", "scope", "options", "models")
+TAKEN = ("api_key", "scope", "options", "models", "credentials", "max_waiting", "adaptive")
 """Settings of a provider that belong to no connection and to no other provider; `models` as long as their names and
-their order stay, for their prices."""
+their order stay, for their prices; `credentials` may come and go, if those that stay keep their certificates."""
 
 
 def take(old: Config, new: Config) -> tuple[Config, list[str]]:
@@ -25,7 +25,10 @@ def take(old: Config, new: Config) -> tuple[Config, list[str]]:
 def files_of(provider: ProviderSettings) -> frozenset[Path]:
     """The files that its options name: the kind reads them when it connects."""
     return frozenset(
-        Path(value) for name, value in provider.options.items() if name.endswith(FILE_ENDING) and isinstance(value, str)
+        Path(value)
+        for _, own in provider.each()
+        for name, value in own.options.items()
+        if name.endswith(FILE_ENDING) and isinstance(value, str)
     )
 
 
@@ -36,9 +39,17 @@ def _provider(old: ProviderSettings, new: ProviderSettings) -> tuple[ProviderSet
     taken = [name for name in differing if name in TAKEN]
     if "models" in taken and [one.name for one in old.models] != [one.name for one in new.models]:
         taken.remove("models")
+    if "credentials" in taken and _other_certificates(old, new):
+        taken.remove("credentials")
     fresh = old.model_copy(update={name: getattr(new, name) for name in taken})
     return fresh, [name for name in differing if name not in taken]
 
 
 def _differing(old: BaseModel, new: BaseModel) -> list[str]:
     return [name for name in type(old).model_fields if getattr(old, name) != getattr(new, name)]
+
+
+def _other_certificates(old: ProviderSettings, new: ProviderSettings) -> bool:
+    """Does a credential that stays have another certificate? It is shown by connections that stay, too."""
+    before = {label: own.client_identity for label, own in old.each()}
+    return any(label in before and before[label] != own.client_identity for label, own in new.each())

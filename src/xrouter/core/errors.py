@@ -230,6 +230,10 @@ class ProviderQuotaExhausted(UpstreamError):
     default_code = "provider_quota_exhausted"
 
 
+QUEUE_FULL = "provider_queue_full"
+"""The code of a `ProviderRateLimited` that is our own: too many wait for a slot."""
+
+
 class ProviderRateLimited(UpstreamError):
     status = 503
     type = "overloaded_error"

@@ -37,7 +37,7 @@ class KeySpec:
 class KeyRecord(KeySpec):
     """An API key without its secret. `id` is public, `last4` helps a person to recognise it; times are
     seconds since the epoch. `disabled` keys answer 401 like unknown ones. Until `former_until` the secret before the
-    last rotation works, too."""
+    last rotation works, too. What was deleted at `deleted_at` has no secret any more: its row stays for the books."""
 
     id: str
     last4: str
@@ -45,6 +45,7 @@ class KeyRecord(KeySpec):
     created_by: str
     updated_at: float
     former_until: float | None = None
+    deleted_at: float | None = None
 
     @property
     def place(self) -> Place:
@@ -111,7 +112,7 @@ class AttemptRecord(Struct, frozen=True):
     `request_id` our own `x-request-id`, `client_request_id` the client's. `model` is what the client asked
     for, `upstream_model` what the vendor was asked for. Money is micro-roubles, times are seconds since the
     epoch. `phase` is how far the attempt came (see `core.call.Phase`). `end_user` is a pseudonym
-    (docs/accounts.md).
+    (docs/accounts.md). `on_operator`: the client had nothing of it, and its cost is no part of what the key has spent.
     """
 
     id: str
@@ -144,6 +145,7 @@ class AttemptRecord(Struct, frozen=True):
     finish_reason: str | None = None
     error: str | None = None
     end_user: str | None = None
+    on_operator: bool = False
 
 
 @dataclass(frozen=True, slots=True)

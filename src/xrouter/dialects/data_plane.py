@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 import structlog
 
-from xrouter.core.errors import GatewayError, Internal, MethodNotAllowed, NotFound, Overloaded
+from xrouter.core.errors import GatewayError, Internal, MethodNotAllowed, NotFound
 from xrouter.dialects.exchange import JSON, ClientLeft, Exchange, Receive, Scope, Send
 from xrouter.dialects.limits import Limits
 from xrouter.dialects.openai import chat, completions, embeddings, images, models, problems, rerank
@@ -19,6 +19,7 @@ from xrouter.dialects.openrouter import others
 from xrouter.dialects.openrouter import problems as openrouter_problems
 from xrouter.edge.body import ClientGone
 from xrouter.edge.client_ip import client_of
+from xrouter.edge.door import Door
 from xrouter.gateway import pipeline
 from xrouter.gateway.gateway import Gateway
 
@@ -40,6 +41,12 @@ class DataPlane:
         self._gateway = gateway
         self._limits = limits
         self.running: set[Exchange] = set()
+        self.door = Door(
+            most=limits.max_in_flight,
+            most_waiting=limits.overload_queue,
+            wait_s=limits.overload_wait_s,
+            max_lag_s=limits.max_lag_s,
+        )
         model: Mapping[str, Handler] = {"GET": openrouter_models.Model(gateway)}
         pictures = Endpoint(gateway, limits, others.IMAGES)  # the SDK's URL, and the one of OpenAI's form
         self._exact: Mapping[str, Mapping[str, Handler]] = {
@@ -72,7 +79,12 @@ class DataPlane:
         self.running.add(exchange)
         gateway.telemetry.in_flight(1)
         status, code = 0, None
+        inside = False
         try:
+            wait = self.door.enter()
+            if wait is not None:
+                await wait
+            inside = True
             await self._handler(exchange)(exchange)
             status = exchange.status
         except (ClientLeft, ClientGone):
@@ -88,6 +100,8 @@ class DataPlane:
             _log.exception("request failed", request_id=exchange.request_id, path=exchange.path)
             await _refuse(exchange, Internal(f"An internal error; it is logged under {exchange.request_id}."))
         finally:
+            if inside:
+                self.door.leave()
             self.running.discard(exchange)
             gateway.telemetry.in_flight(-1)
             if exchange.call is not None:
@@ -96,11 +110,6 @@ class DataPlane:
             asyncio.get_running_loop().call_soon(self._tell, exchange, status, code)
 
     def _handler(self, exchange: Exchange) -> Handler:
-        if len(self.running) > self._limits.max_in_flight:
-            raise Overloaded(
-                f"This worker already serves {self._limits.max_in_flight} requests. Try again in a second.",
-                retry_after_s=1.0,
-            )
         methods = self._exact.get(exchange.path)
         if methods is None:
             methods = next((found for prefix, found in self._below.items() if _is_below(exchange.path, prefix)), None)

@@ -49,7 +49,7 @@ class Checks:
 
     def look(self, now: float) -> None:
         """Ask whoever is to be asked at the monotonic `now`."""
-        ejected = {one.deployment.provider for one in self._health.stations() if _worth_asking(one, now)}
+        ejected = {one.deployment.speaker for one in self._health.stations() if _worth_asking(one, now)}
         self._due = {name: due for name, due in self._due.items() if name in ejected}
         for name in ejected:
             due = self._due.setdefault(name, now + self._pause_s())
@@ -70,7 +70,7 @@ class Checks:
             return
         now = self._clock.monotonic()
         for station in list(self._health.stations()):
-            if station.deployment.provider == name and _worth_asking(station, now):
+            if station.deployment.speaker == name and _worth_asking(station, now):
                 self._health.may_be_tried(station, now)
 
 

@@ -57,11 +57,17 @@ def release(call: Call, gateway: Gateway) -> None:
     used = 0
     for attempt in call.attempts:
         usage = attempt.usage
-        if usage is not None:
+        if usage is not None and not attempt.on_operator:
             used += max(0, usage.input_tokens) + max(0, usage.output_tokens)
             if not usage.estimated:
                 gateway.output_guess.learn(call.request.model, usage.output_tokens)
     hold.settle(min(used, _MOST_TOKENS))
+
+
+def refund(call: Call) -> None:
+    """The call is refused by what comes after its limits, before anything was sent: it has used none of them."""
+    if call.hold is not None:
+        call.hold.refund()
 
 
 async def keep(limiter: Limiter) -> None:

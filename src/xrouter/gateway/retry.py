@@ -15,6 +15,7 @@ from typing import Final
 from xrouter.core.call import Attempt, Phase, Request
 from xrouter.core.chat import ChatRequest
 from xrouter.core.errors import (
+    QUEUE_FULL,
     Invalid,
     ProviderAuthFailed,
     ProviderQuotaExhausted,
@@ -35,9 +36,9 @@ CONTEXT_LENGTH: Final = "context_length_exceeded"
 
 _RETRYABLE_STATUS: Final = frozenset({408, 409, 425, 500, 502, 503, 504, 529}) | frozenset(range(520, 525))
 _HOPELESS_STATUS: Final = frozenset({501, 505})  # whoever else we ask gets the same request
-_FORBIDDEN_ADDRESS: Final = "provider_address_forbidden"
+_HOPELESS_CODES: Final = frozenset({"provider_address_forbidden", QUEUE_FULL})
 _NO_ADDRESS: Final = "provider_name_unknown"
-_OURS: Final = "provider_busy"
+_OURS: Final = frozenset({"provider_busy", QUEUE_FULL})
 _FALLBACK_CODES: Final = frozenset({CONTEXT_LENGTH, "model_not_found"})
 _OWN_TOOLS: Final = ("function", "custom")
 """Tools that the client runs; every other one acts on the vendor's side."""
@@ -99,7 +100,7 @@ def judge(
         return other
     if isinstance(error, ProviderRefused):
         return other if error.code in _FALLBACK_CODES or error.upstream_status == 404 else NEVER
-    if isinstance(error, ProviderAuthFailed | ProviderQuotaExhausted) or error.code == _FORBIDDEN_ADDRESS:
+    if isinstance(error, ProviderAuthFailed | ProviderQuotaExhausted) or error.code in _HOPELESS_CODES:
         return other
     if isinstance(error, ProviderRateLimited):
         wait_s = _RATE_LIMIT_WAIT_S if error.retry_after_s is None else error.retry_after_s
@@ -132,7 +133,7 @@ def repeatable(request: Request) -> bool:
 def signal(error: BaseException, attempt: Attempt) -> Signal:
     """What the failure of an attempt says about its deployment. A request that the vendor found wrong, one of ours that
     never left, and a client who left or would not wait say nothing."""
-    if not isinstance(error, UpstreamError) or isinstance(error, ProviderRefused) or error.code == _OURS:
+    if not isinstance(error, UpstreamError) or isinstance(error, ProviderRefused) or error.code in _OURS:
         return Signal.NOTHING
     if isinstance(error, ProviderRateLimited):
         return Signal.SATURATED

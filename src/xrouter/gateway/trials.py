@@ -21,14 +21,17 @@ class Trials:
     """Who was tried and what became of it. As a context, it closes the attempt that runs: writes its record, and
     swallows what another attempt may mend."""
 
-    __slots__ = ("_allowed", "_ambiguous", "_attempt", "_call", "_candidate", "_due", "_failed_by", "_failure",
-                 "_gateway", "_made", "_other_wait_s", "_part", "_plan", "_refusal", "_tries")  # fmt: skip
+    __slots__ = ("_allowed", "_ambiguous", "_attempt", "_beside", "_call", "_candidate", "_due", "_failed_by",
+                 "_failure", "_gateway", "_made", "_other_wait_s", "_part", "_plan", "_refusal", "_tries")  # fmt: skip
 
     _attempt: Attempt
     _candidate: Candidate
     _failed_by: BaseException | None
 
-    def __init__(self, call: Call, plan: tuple[Candidate, ...], gateway: Gateway, part: Request | None) -> None:
+    def __init__(
+        self, call: Call, plan: tuple[Candidate, ...], gateway: Gateway, part: Request | None, *, beside: bool = False
+    ) -> None:
+        self._beside = beside
         self._call = call
         self._plan = plan
         self._gateway = gateway
@@ -47,6 +50,7 @@ class Trials:
         self._candidate = candidate
         self._tries[candidate] = self._tries.get(candidate, 0) + 1
         self._attempt = record.begin(self._call, candidate, self._gateway, self._part)
+        self._attempt.beside = self._beside
         return self._attempt
 
     def due(self) -> float:
@@ -120,13 +124,18 @@ class Trials:
             if verdict.other:
                 self._allowed = self._plan
 
+    @property
+    def _is_spent(self) -> bool:
+        """Beside another attempt one is made; further ones may only go on with what it has shown."""
+        return self._beside and self._attempt.phase is not Phase.SHOWN
+
     async def next(self) -> Candidate | None:
         """The next candidate: an untried one almost at once, else the repeatable one that is due first, after its
         wait. As long as there was no attempt, there is no lack of time either: nothing has been waited for."""
         clock, tries = self._gateway.clock, self._tries
         now = clock.monotonic()
         remaining_s = self._call.deadline - now
-        if self._made >= retry.MAX_ATTEMPTS or (self._made and remaining_s < MIN_REMAINING_S):
+        if self._made >= retry.MAX_ATTEMPTS or self._is_spent or (self._made and remaining_s < MIN_REMAINING_S):
             return None
         candidate = self._untried(now, remaining_s)
         if candidate is not None:

@@ -144,6 +144,7 @@ class FileJournal:
             attempt.finish_reason,
             attempt.error,
             call.end_user,
+            attempt.on_operator,
         )
         try:
             return frame(fields)

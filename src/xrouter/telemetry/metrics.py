@@ -228,6 +228,30 @@ class Metrics:
             registry=registry,
             multiprocess_mode="livesum",
         )
+        self._slots = Gauge(
+            "xrouter_slots",
+            "Calls by the credential that they are made with: running, waiting for a slot, and the window that was "
+            "learnt (of workers that have learnt one).",
+            ["account", "what"],
+            registry=registry,
+            multiprocess_mode="livesum",
+        )
+        self._slots_refused = Counter(
+            "xrouter_slots_refused", "Calls that found the queue for a slot full.", ["account"], registry=registry
+        )
+        self._overload_waiting = _gauge("xrouter_overload_waiting", "Requests waiting to be let in.", registry)
+        self._hedges = Counter(
+            "xrouter_hedges",
+            "Second attempts for a first token, and those that won.",
+            ["route", "what"],
+            registry=registry,
+        )
+        self._shadows = Counter(
+            "xrouter_shadow_copies",
+            "Copies of calls, and those that were left out.",
+            ["route", "what"],
+            registry=registry,
+        )
         self._workers = _gauge("xrouter_workers", "Processes that serve.", registry)
         self._worker_ends = Counter("xrouter_worker_ends", "Workers ended, by why.", ["reason"], registry=registry)
 
@@ -320,6 +344,26 @@ class Metrics:
         """Whether this process counts limits together with all nodes."""
         self._limits.labels("redis").set(shared)
         self._limits.labels("host").set(not shared)
+
+    def slots_stand(self, account: str, *, running: int, waiting: int, window: int | None, refused: int) -> None:
+        """One credential, as this process sees it; `refused` since its start."""
+        for what, value in (("running", running), ("waiting", waiting), ("window", window or 0)):
+            self._slots.labels(account, what).set(value)
+        self._advance(self._slots_refused.labels(account), refused)
+
+    def overload_stands(self, waiting: int) -> None:
+        """Requests that wait to be let in."""
+        self._overload_waiting.set(waiting)
+
+    def hedges_stand(self, route: str, *, made: int, won: int) -> None:
+        """Since the start."""
+        self._advance(self._hedges.labels(route, "made"), made)
+        self._advance(self._hedges.labels(route, "won"), won)
+
+    def shadows_stand(self, route: str, *, copies: int, skipped: int) -> None:
+        """Since the start."""
+        self._advance(self._shadows.labels(route, "made"), copies)
+        self._advance(self._shadows.labels(route, "left_out"), skipped)
 
     def workers_serving(self, count: int) -> None:
         """How many workers the supervisor knows to serve; 1 where a process serves alone."""

@@ -90,7 +90,9 @@ def deployments(name: str, settings: ProviderSettings) -> tuple[Deployment, ...]
     )
     if settings.max_concurrency is not None:
         return found
-    return tuple(one if Operation.CHAT in one.serves else replace(one, max_concurrency=0) for one in found)
+    return tuple(
+        one if Operation.CHAT in one.serves else replace(one, max_concurrency=0, adaptive=False) for one in found
+    )
 
 
 def connect(name: str, settings: ProviderSettings, http: Transport, clock: Clock) -> ChatProvider:
