@@ -110,6 +110,8 @@ class Exchange:
             said = f"{self.provider} was not reached ({error.reason}): {error}"
             if error.reason == "forbidden_address":
                 return ProviderUnavailable(said, provider=self.provider, code="provider_address_forbidden")
+            if error.reason == "dns":
+                return ProviderUnavailable(said, provider=self.provider, code="provider_name_unknown")
             kind = ProviderTimeout if error.reason == "timeout" else ProviderUnavailable
             return kind(said, provider=self.provider)
         return ProviderUnavailable(f"{self.provider} broke off ({error.reason}): {error}", provider=self.provider)
