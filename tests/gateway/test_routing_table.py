@@ -215,6 +215,8 @@ def test_what_is_asked_for_decides_the_order(model: str, more: dict[str, Any], e
         ("smart", {"wishes": {"preferred_min_throughput": 15}}, SPEEDS, "bcda"),
         ("smart", {"wishes": {"preferred_min_throughput": {"p50": 25, "p99": 5}}}, SPEEDS, "bdac"),
         ("smart", {"wishes": {"preferred_min_throughput": 99, "order": ["a"]}}, SPEEDS, "adbc"),
+        ("c/m", {"models": ("b/m",), "wishes": {"preferred_max_latency": 1.5}}, SPEEDS, "bc"),
+        ("c/m", {"models": ("b/m",), "wishes": {"preferred_max_latency": 0.5}}, SPEEDS, "cb"),
     ],
 )
 def test_how_they_do_decides_the_order(model: str, more: dict[str, Any], known: Health, expected: str) -> None:
