@@ -91,9 +91,11 @@ class Call(Struct, eq=False):  # a Struct, as all that every call makes: its con
     `timeout_s` is what the client asked for, and the pipeline makes the deadline from it. `attempts` are the
     upstream calls in order; `served_model` is the model id that answered, in the client's own spelling. `cut_by`
     says who ends the call should it end before its answer does. `strict`: a parameter that a vendor has no word for
-    is an error instead of being dropped. `end_user` is a pseudonym of whoever the client says that it asks for; `hold`
-    what it holds of its caller's limits, None where there are none. `tags` are the client's own words for what the call
-    is for, each once. `preferences` are its wishes for the route, `session` its name for what belongs together.
+    is an error instead of being dropped. `may_continue`: an answer that breaks off may be gone on with by another
+    attempt; `resumed`: it was, and the attempts that showed something all have a part in it. `end_user` is a pseudonym
+    of whoever the client says that it asks for; `hold` what it holds of its caller's limits, None where there are none.
+    `tags` are the client's own words for what the call is for, each once. `preferences` are its wishes for the route,
+    `session` its name for what belongs together.
     """
 
     request: Request
@@ -110,6 +112,8 @@ class Call(Struct, eq=False):  # a Struct, as all that every call makes: its con
     served_model: str | None = None
     cut_by: str = "client_left"
     strict: bool = False
+    may_continue: bool = True
+    resumed: bool = False
     end_user: str | None = None
     hold: Hold | None = None
     tags: tuple[str, ...] = ()
