@@ -249,7 +249,7 @@ def test_what_is_wrong_with_a_route_is_found_with_its_line(run: Run, tmp_path: P
         (18, "routes.ruled.rules.1: when: 'tag' is no fact of a request; did you mean 'tags'?"),
         (19, "routes.ruled.rules.2.modles: is not a known key; did you mean 'models'?"),
         (20, "routes.placed: allows ru, where no deployment is"),
-        (21, "routes.tagged: rule 0 asks for gpu, which no deployment has"),
+        (21, "routes.tagged: rule 0: asks for gpu, which no deployment has"),
         (22, "routing.strategy: 'fastets' is no strategy; did you mean 'fastest'?"),
     ]
     lost = [

@@ -261,7 +261,7 @@ class _Weighing(Struct):
         if all(one.code == eligibility.CONTEXT for one in removed):
             opened = [one for pool in pools for one in self._opened(pool)]
             if opened:
-                return tuple(opened)
+                return tuple(self._wished(opened, self._wishes()))
         raise _error(self.request, removed)
 
     def _opened(self, pool: _Pool) -> list[Candidate]:
