@@ -81,7 +81,7 @@ class _Weighing(Struct):
         pools = self._pools()
         self._permit(pools)
         wishes = self._wishes()
-        taken: set[Deployment] = set()
+        taken: set[str] = set()
         for pool in pools:
             self._filter(pool)
             pool.canary = _untaken(pool.canary, taken)
@@ -212,7 +212,8 @@ class _Weighing(Struct):
         """In the client's own order where it has one, and cut where it wants no fallbacks."""
         candidates = self._preferred(candidates, wishes)
         if wishes.order:
-            candidates = sorted(candidates, key=lambda one: _rank(one, wishes.order))
+            order = eligibility.lower(wishes.order)
+            candidates = sorted(candidates, key=lambda one: _rank(one, order))
         elif wishes.allow_fallbacks is False:
             for one in candidates[1:]:
                 self.trace.remove(one, eligibility.FALLBACKS, "provider.allow_fallbacks is false")
@@ -270,10 +271,10 @@ class _Weighing(Struct):
         )
 
 
-def _untaken(candidates: list[Candidate], taken: set[Deployment]) -> list[Candidate]:
-    """Those whose deployment no name before this one has led to; they are taken now."""
-    found = [one for one in candidates if one.deployment not in taken]
-    taken.update(one.deployment for one in found)
+def _untaken(candidates: list[Candidate], taken: set[str]) -> list[Candidate]:
+    """Those whose deployment, by its key, no name before this one has led to; they are taken now."""
+    found = [one for one in candidates if one.deployment.key not in taken]
+    taken.update([one.deployment.key for one in found])
     return found
 
 
@@ -287,7 +288,9 @@ def _serving(group: Group, models: Iterable[str], operation: Operation) -> tuple
 
 def _rank(one: Candidate, order: tuple[str, ...]) -> int:
     """Its place on the client's list; behind all of them where it is not there."""
-    return next((place for place, name in enumerate(order) if eligibility.named(name, one.deployment)), len(order))
+    if one.names.isdisjoint(order):
+        return len(order)
+    return next(place for place, name in enumerate(order) if name in one.names)
 
 
 def _cannot(request: Request, served: list[Deployment], catalog: Catalog) -> Invalid:
