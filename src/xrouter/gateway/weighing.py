@@ -6,8 +6,7 @@ Nothing that was filtered out comes back. Where nothing is left, the error says 
 from collections.abc import Iterable
 from typing import Any, Final
 
-import msgspec
-from msgspec import Struct
+from msgspec import Struct, field
 
 from xrouter.core.call import Call, Request
 from xrouter.core.chat import TEXT
@@ -75,13 +74,15 @@ class _Weighing(Struct):
     guess: OutputGuess
     seed: int
     trace: Trace
-    reserve: list[Candidate] = msgspec.field(default_factory=list)
+    reserve: list[Candidate] = field(default_factory=list)
+    slow: set[Candidate] = field(default_factory=set)
+    """Who is known to be slower than the client prefers."""
 
     def plan(self) -> tuple[Candidate, ...]:
         pools = self._pools()
         self._permit(pools)
         wishes = self._wishes()
-        taken: set[Deployment] = set()
+        taken: set[str] = set()
         for pool in pools:
             self._filter(pool)
             pool.canary = _untaken(pool.canary, taken)
@@ -211,13 +212,16 @@ class _Weighing(Struct):
         for pool in pools:
             led = [*self._arranged(pool.policy, pool.canary), *self._arranged(pool.policy, pool.candidates)]
             found += self._wished(led, wishes)
+        if not wishes.order:  # a model that is fast enough goes before an earlier one that is not, as at OpenRouter
+            found.sort(key=lambda one: one in self.slow)
         return found
 
     def _wished(self, candidates: list[Candidate], wishes: Preferences) -> list[Candidate]:
         """In the client's own order where it has one, and cut where it wants no fallbacks."""
         candidates = self._preferred(candidates, wishes)
         if wishes.order:
-            candidates = sorted(candidates, key=lambda one: _rank(one, wishes.order))
+            order = eligibility.lower(wishes.order)
+            candidates = sorted(candidates, key=lambda one: _rank(one, order))
         elif wishes.allow_fallbacks is False:
             for one in candidates[1:]:
                 self.trace.remove(one, eligibility.FALLBACKS, "provider.allow_fallbacks is false")
@@ -242,7 +246,8 @@ class _Weighing(Struct):
             slow = self._too_slow(one, wishes)
             if slow is not None:
                 self.trace.moved[one] = slow
-        return sorted(candidates, key=lambda one: one in self.trace.moved)
+                self.slow.add(one)
+        return sorted(candidates, key=lambda one: one in self.slow)
 
     def _too_slow(self, one: Candidate, wishes: Preferences) -> str | None:
         vitals = self.health.of(one.deployment)
@@ -265,7 +270,7 @@ class _Weighing(Struct):
         if all(one.code == eligibility.CONTEXT for one in removed):
             opened = [one for pool in pools for one in self._opened(pool)]
             if opened:
-                return tuple(opened)
+                return tuple(self._wished(opened, self._wishes()))
         raise _error(self.request, removed)
 
     def _opened(self, pool: _Pool) -> list[Candidate]:
@@ -274,10 +279,10 @@ class _Weighing(Struct):
         )
 
 
-def _untaken(candidates: list[Candidate], taken: set[Deployment]) -> list[Candidate]:
-    """Those whose deployment no name before this one has led to; they are taken now."""
-    found = [one for one in candidates if one.deployment not in taken]
-    taken.update(one.deployment for one in found)
+def _untaken(candidates: list[Candidate], taken: set[str]) -> list[Candidate]:
+    """Those whose deployment, by its key, no name before this one has led to; they are taken now."""
+    found = [one for one in candidates if one.deployment.key not in taken]
+    taken.update([one.deployment.key for one in found])
     return found
 
 
@@ -291,7 +296,9 @@ def _serving(group: Group, models: Iterable[str], operation: Operation) -> tuple
 
 def _rank(one: Candidate, order: tuple[str, ...]) -> int:
     """Its place on the client's list; behind all of them where it is not there."""
-    return next((place for place, name in enumerate(order) if eligibility.named(name, one.deployment)), len(order))
+    if one.names.isdisjoint(order):
+        return len(order)
+    return next(place for place, name in enumerate(order) if name in one.names)
 
 
 def _cannot(request: Request, served: list[Deployment], catalog: Catalog) -> Invalid:
