@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from xrouter.core.call import Call, Request
 from xrouter.core.chat import TEXT
@@ -287,7 +288,7 @@ def _untaken(candidates: list[Candidate], taken: set[str]) -> list[Candidate]:
 
 
 def _with(policy: Policy, **changed: Any) -> Policy:
-    return msgspec.structs.replace(policy, **changed)
+    return replace(policy, **changed)
 
 
 def _serving(group: Group, models: Iterable[str], operation: Operation) -> tuple[Candidate, ...]:
