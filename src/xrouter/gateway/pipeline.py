@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 
 from xrouter.core.call import Call, Caller, Piece, Scope
 from xrouter.core.closing import closing
+from xrouter.core.errors import GatewayError
 from xrouter.gateway import authenticate, deadline, dispatch, fan_out, hedge, limits, rotation, route, shadow
 from xrouter.gateway.gateway import Gateway
 
@@ -30,10 +31,14 @@ def converse(call: Call, gateway: Gateway) -> AsyncGenerator[Piece, None]:
     wait = limits.admit(call, gateway)
     if wait is not None:
         return _after(wait, call, gateway)
-    plan = route.plan(call.request, gateway.catalog, gateway.health, call, guess=gateway.output_guess)
-    plan = rotation.spread(plan, gateway.rota)
-    deadline.begin(call, plan)
-    parts, plan = fan_out.split(call.request, plan)
+    try:
+        plan = route.plan(call.request, gateway.catalog, gateway.health, call, guess=gateway.output_guess)
+        plan = rotation.spread(plan, gateway.rota)
+        deadline.begin(call, plan)
+        parts, plan = fan_out.split(call.request, plan)
+    except GatewayError:
+        limits.refund(call)
+        raise
     if gateway.shadows:
         shadow.copy(call, gateway)
     if parts:
