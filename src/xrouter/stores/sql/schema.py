@@ -8,7 +8,7 @@ from typing import Final
 
 from sqlalchemy import BigInteger, Boolean, Column, Double, Index, LargeBinary, MetaData, String, Table, Text, false
 
-HEAD: Final = "0003"
+HEAD: Final = "0004"
 """The revision that this code works with."""
 
 metadata = MetaData()

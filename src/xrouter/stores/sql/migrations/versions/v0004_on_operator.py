@@ -6,8 +6,8 @@ Only adds: the release before this one goes on writing, and what it writes is th
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0003"
-down_revision = "0002"
+revision = "0004"
+down_revision = "0003"
 
 
 def upgrade() -> None:
