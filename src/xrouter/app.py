@@ -31,7 +31,8 @@ from xrouter.core.ids import ulid
 from xrouter.core.limits import TOPIC_RECALL
 from xrouter.core.money import rub_text
 from xrouter.core.operation import Operation
-from xrouter.core.ports import SLOTS_LEASE_S, ChatProvider, Closing
+from xrouter.core.ports import SLOTS_LEASE_S, ChatProvider, Closing, Topics
+from xrouter.core.vitals import Change
 from xrouter.core.window import ENDLESS
 from xrouter.dialects.data_plane import DataPlane
 from xrouter.dialects.exchange import JSON, Receive, Send, credential
@@ -43,7 +44,10 @@ from xrouter.edge.client_ip import client_of
 from xrouter.edge.validator import Edge
 from xrouter.gateway import catalog, limits, pipeline
 from xrouter.gateway.catalog import Catalog
+from xrouter.gateway.checks import Checks
 from xrouter.gateway.gateway import Gateway
+from xrouter.gateway.gossip import TOPIC_HEALTH, Gossip
+from xrouter.gateway.health import Station
 from xrouter.gateway.hedger import Hedger
 from xrouter.gateway.limiter import LEASE_S, Limiter
 from xrouter.gateway.shadower import Shadower
@@ -83,14 +87,21 @@ _FIRST_POLL_S = 1.0
 
 
 async def open_app(
-    settings: Settings, config: Config, logs: Logs, *, owner: bool, reload_from: Effective | None = None
+    settings: Settings,
+    config: Config,
+    logs: Logs,
+    *,
+    owner: bool,
+    reload_from: Effective | None = None,
+    siblings: Topics | None = None,
 ) -> "App":
     """A worker, ready to serve. The owner prepares the books and flushes; other workers find that done. With
-    `reload_from`, which gave `config`, credentials are taken over while it serves."""
+    `reload_from`, which gave `config`, credentials are taken over while it serves. `siblings` leads to the other
+    workers of this host."""
     books = open_books(settings)
     waiting = await books.prepare_now_or_later() if owner else []
     try:
-        app = App(settings, config, books, logs, owner=owner)
+        app = App(settings, config, books, logs, owner=owner, siblings=siblings)
     except BaseException:
         await books.database.close()
         raise
@@ -184,7 +195,16 @@ def _models_of(name: str, route: RouteSettings) -> list[str]:
 class App:
     """One worker: `asgi` is the application, the rest its life. Made by `open_app` inside the event loop."""
 
-    def __init__(self, settings: Settings, config: Config, books: Books, logs: Logs, *, owner: bool) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        config: Config,
+        books: Books,
+        logs: Logs,
+        *,
+        owner: bool,
+        siblings: Topics | None = None,
+    ) -> None:
         clock = SystemClock()
         self._books = books
         self._owner = owner
@@ -201,6 +221,9 @@ class App:
         self._counters = HostCounters(settings.data_dir / "limits", clock)
         self._redis = _open_redis(settings, clock, self._share)
         self._limiter = Limiter(self._counters, clock, None if self._redis is None else self._redis.counters)
+        self._topics: list[Topics] = [] if siblings is None else [siblings]
+        if self._redis is not None:
+            self._topics.append(self._redis.topics)
         self._keeper = self._open_keeper(clock)
         self._deployments: dict[str, tuple[Deployment, ...]] = {}
         self._speakers: dict[str, ChatProvider] = {}
@@ -220,19 +243,22 @@ class App:
         self._attempts = SqlAttempts(books.database)
         self._metrics = Metrics(shared_dir(), models=served.served)
         logs.sink.on_dropped = self._metrics.log_lines_dropped
+        self._observer = Observer(self._metrics, AccessLog(logs, frozenset(served.served)))
         self._gateway = Gateway(
             catalog=served,
             providers=self._speakers,
             keys=books.keys,
             journal=self._journal,
             slots=self._slots,
-            telemetry=Observer(self._metrics, AccessLog(logs, frozenset(served.served))),
+            telemetry=self._observer,
             clock=clock,
             pseudonyms=books.pseudonyms,
             limiter=self._limiter,
             hedgers=self._hedgers,
             shadows=self._shadows,
         )
+        self._gossip = Gossip(self._gateway.health)
+        self._gateway.health.on_change = self._deployment_changed
         self._data_plane = DataPlane(self._gateway, _limits(settings))
         self._control_plane = routes.build(
             keys=books.keys,
@@ -240,6 +266,7 @@ class App:
             plans=books.plans,
             attempts=self._attempts,
             writes=books.writes,
+            deployments=self._stations,
             authenticate=self._authenticate,
             clock=clock,
             pressure=self._pressure,
@@ -272,8 +299,12 @@ class App:
             self._data_plane.door.run(),
             limits.keep(self._limiter),
         ]
+        if self._settings.health_check_s:
+            beside.append(self._checks().run())
+        if self._topics:
+            self._connect_topics()
+            beside.append(self._gossip.run(self._topics, self._gateway.clock))
         if self._redis is not None:
-            self._connect_topics(self._redis)
             beside += self._redis.beside()
         if self._keeper is not None:
             beside.append(self._keeper.run())
@@ -364,6 +395,36 @@ class App:
         if left:
             _log.warning("some changes of the configuration take a restart", changes=left)
 
+    def _connect_topics(self) -> None:
+        """What other processes tell us at once, and we them: changes of accounts and keys, how deployments do, and who
+        needs room of a limit."""
+        keys, clock, gossip = self._books.keys, self._gateway.clock, self._gossip
+        for topics in self._topics:
+            topics.subscribe(TOPIC_ACCOUNTS, lambda _: keys.hurry())
+            topics.subscribe(TOPIC_HEALTH, lambda words: gossip.hear(words, clock.monotonic()))
+        if self._redis is not None:
+            self._redis.topics.subscribe(TOPIC_RECALL, self._limiter.recalled)
+        keys.announce = self._announce_accounts
+
+    def _announce_accounts(self) -> None:
+        for topics in self._topics:
+            topics.publish(TOPIC_ACCOUNTS)
+
+    def _deployment_changed(self, change: Change) -> None:
+        self._observer.deployment_changed(change)
+        self._gossip.hurry()
+
+    def _stations(self) -> list[Station]:
+        """Of every deployment that is served, once."""
+        served = {one.key: one for found in self._served.values() for one in found}
+        return [self._gateway.health.station(one) for one in served.values()]
+
+    def _checks(self) -> Checks:
+        gateway = self._gateway
+        return Checks(
+            gateway.health, self._speakers, gateway.clock, self._settings.health_check_s, gateway.health.chance
+        )
+
     def _connected(
         self, name: str, provider: ProviderSettings
     ) -> tuple[tuple[Deployment, ...], dict[str, ChatProvider]]:
@@ -377,13 +438,6 @@ class App:
             found += account.deployments()
             speakers[account.name] = account.connect(self._transports[account.name], SystemClock())
         return tuple(found), speakers
-
-    def _connect_topics(self, redis: "RedisStore") -> None:
-        """What other nodes tell us at once, and we them: changes of accounts and keys, and who needs room."""
-        topics, keys = redis.topics, self._books.keys
-        topics.subscribe(TOPIC_RECALL, self._limiter.recalled)
-        topics.subscribe(TOPIC_ACCOUNTS, lambda _: keys.hurry())
-        keys.announce = lambda: topics.publish(TOPIC_ACCOUNTS)
 
     def _share(self, nodes: int) -> None:
         """So many nodes are there: what this host gives out by itself where Redis is away."""

@@ -34,6 +34,7 @@ def control_plane() -> Iterator[str]:
         plans=ANY,
         attempts=ANY,
         writes=ANY,
+        deployments=ANY,
         authenticate=ANY,
         clock=SystemClock(),
         pressure=ANY,

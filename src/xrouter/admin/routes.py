@@ -7,6 +7,7 @@ from fastapi import Depends, FastAPI, Query, Response
 
 from xrouter.admin.account_routes import add_accounts, add_plans, listing
 from xrouter.admin.current_key import CurrentKey, current_key, periods
+from xrouter.admin.deployment_routes import Stations, add_deployments
 from xrouter.admin.desk import Desk, bad_cursor, installation_only, place_of
 from xrouter.admin.generation import Generation, generation
 from xrouter.admin.guard import Authenticate, Guard, GuardedRoute
@@ -29,6 +30,7 @@ def build(
     plans: PlanAdmin,
     attempts: AttemptLog,
     writes: IdempotentWrites,
+    deployments: Stations,
     authenticate: Authenticate,
     clock: Clock,
     pressure: Callable[[], Pressure],
@@ -61,6 +63,7 @@ def build(
     add_plans(app, desk)
     add_openrouter_keys(app, desk)
     _add_books(app, desk)
+    add_deployments(app, desk, deployments)
 
     @app.get("/admin/pressure", response_model=Pressure, operation_id="get_pressure")
     async def get_pressure(caller: Annotated[Caller, desk.admin]) -> Response:

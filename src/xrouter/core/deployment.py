@@ -43,7 +43,8 @@ class Deployment:
     the kind's is used. `key` names the deployment where its health is counted: the same after a reload and in every
     process that reads the same file. `region` is where it processes data, None where nobody says; `tags` are the
     operator's own words for it; `inputs_known` says that somebody has said what `inputs` are. `prefill`: a chat may end
-    with the beginning of the answer, and the model goes on exactly there.
+    with the beginning of the answer, and the model goes on exactly there. `fault` is how the client has asked a
+    simulated one to fail, which is not held against it.
     """
 
     id: str
@@ -68,6 +69,7 @@ class Deployment:
     context_tokens: int | None = field(default=None, hash=False)
     prefill: bool = False
     base_url: str = ""
+    fault: str = ""
     region: str | None = None
     tags: frozenset[str] = field(default=frozenset(), hash=False)
     inputs_known: bool = False

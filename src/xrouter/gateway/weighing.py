@@ -17,6 +17,7 @@ from xrouter.core.operation import Operation
 from xrouter.core.policy import CONTEXT_LENGTH, Policy, Strategy
 from xrouter.core.preferences import NOTHING, Preferences, Sort, SortBy, bounds
 from xrouter.gateway import draws, eligibility, fallbacks, permit, rules, situation, strategies
+from xrouter.gateway.breaker import standing
 from xrouter.gateway.candidate import Candidate
 from xrouter.gateway.catalog import Catalog
 from xrouter.gateway.group import Group
@@ -74,6 +75,7 @@ class _Weighing(Struct):
     guess: OutputGuess
     seed: int
     trace: Trace
+    reserve: list[Candidate] = msgspec.field(default_factory=list)
 
     def plan(self) -> tuple[Candidate, ...]:
         pools = self._pools()
@@ -88,7 +90,9 @@ class _Weighing(Struct):
             return self._nothing_left(pools)
         panic = self._without_ejected(pools)
         ordered = self._ordered(pools, wishes)
-        return tuple(in_panic(ordered, self.health) if panic else ordered)
+        if panic:
+            return tuple(in_panic(ordered, self.health))
+        return (*ordered, *self.reserve) if wishes.allow_fallbacks is not False else tuple(ordered)
 
     def _wishes(self) -> Preferences:
         return NOTHING if self.call is None or self.call.preferences is None else self.call.preferences
@@ -174,22 +178,27 @@ class _Weighing(Struct):
             pool.candidates.sort(key=lambda one: not one.deployment.inputs_known)
 
     def _without_ejected(self, pools: list[_Pool]) -> bool:
-        """Takes out who is ejected, unless everybody is: that is told."""
+        """Takes out who is ejected, unless everybody is: that is told. Of those who only failed, half of all at most;
+        the others are a reserve, to be tried last."""
         now = 0.0 if self.call is None else self.call.started
-        out = {
-            one: reason
-            for pool in pools
-            for one in pool.all()
-            if (reason := self.health.ejected(one.deployment, now)) is not None
-        }
-        if len(out) == sum(len(pool.all()) for pool in pools):
+        everybody = [one for pool in pools for one in pool.all()]
+        found = standing([self.health.of(one.deployment) for one in everybody], now)
+        if found is None:
+            return False
+        if found.panic:
             self.trace.panic = True
             return True
-        for one, reason in out.items():
-            self.trace.remove(one, eligibility.EJECTED, f"is ejected: {reason}")
+        for place in found.removed:
+            one = everybody[place]
+            self.trace.remove(one, eligibility.EJECTED, f"is ejected: {self.health.ejected(one.deployment, now)}")
+        self.reserve = [everybody[place] for place in found.reserve]
+        for one in self.reserve:
+            why = self.health.ejected(one.deployment, now)
+            self.trace.moved[one] = f"is ejected ({why}), but no more than half may be left out"
+        healthy = {everybody[place] for place in found.healthy}
         for pool in pools:
-            pool.candidates = [one for one in pool.candidates if one not in out]
-            pool.canary = [one for one in pool.canary if one not in out]
+            pool.candidates = [one for one in pool.candidates if one in healthy]
+            pool.canary = [one for one in pool.canary if one in healthy]
         return False
 
     # ── in which order ───────────────────────────────────────────────────────────────────────────────────

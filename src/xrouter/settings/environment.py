@@ -123,6 +123,12 @@ class Settings(BaseSettings):
         True,
         description="`xrouter serve` adds a provider for each vendor whose own variables it finds (docs/cli.md).",
     )
+    health_check_s: float = Field(
+        30.0,
+        ge=0,
+        description="How often a vendor whose deployments are ejected is asked without a call whether it is back "
+        "(docs/resilience.md); 0: never.",
+    )
     reload_s: float = Field(
         5.0, gt=0, description="How often `xrouter serve` looks whether its file or a file with a secret has changed."
     )

@@ -26,6 +26,7 @@ from prometheus_client.registry import Collector
 from xrouter.core.call import Attempt, Call
 from xrouter.core.errors import GatewayError
 from xrouter.core.money import MICRO_PER_RUB
+from xrouter.core.vitals import Change
 from xrouter.telemetry.shared_dir import VARIABLE, Slot, forget_the_dead
 from xrouter.telemetry.tally import Add, Tallies
 
@@ -214,6 +215,19 @@ class Metrics:
             registry=registry,
             multiprocess_mode="livesum",
         )
+        self._ejections = Counter(
+            "xrouter_ejections",
+            "Times a deployment was taken out of service, by why. One that goes on failing counts once.",
+            ["deployment", "reason"],
+            registry=registry,
+        )
+        self._ejected = Gauge(
+            "xrouter_ejected",
+            "Processes that send a deployment no traffic, or one call at a time.",
+            ["deployment"],
+            registry=registry,
+            multiprocess_mode="livesum",
+        )
         self._slots = Gauge(
             "xrouter_slots",
             "Calls by the credential that they are made with: running, waiting for a slot, and the window that was "
@@ -280,6 +294,17 @@ class Metrics:
         count(1)
         observe(seconds)
         overhead(max(0.0, seconds - call.upstream_s(call.started + seconds)))
+
+    def deployment_changed(self, change: Change) -> None:
+        """A deployment was ejected, or serves again."""
+        deployment = change.deployment.id
+        if deployment not in self._models:
+            deployment = OTHER
+        if change.reason is None:
+            self._ejected.labels(deployment).dec()
+        else:
+            self._ejected.labels(deployment).inc()
+            self._ejections.labels(deployment, change.reason).inc()
 
     def request_refused(self, dialect: str, status: int, code: str | None) -> None:
         found = self._calls.get((dialect, NONE, status, code))

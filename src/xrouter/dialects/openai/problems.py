@@ -48,6 +48,8 @@ def headers(error: GatewayError) -> list[tuple[bytes, bytes]]:
         found.append((b"retry-after", str(max(1, ceil(wait_s))).encode()))
     if isinstance(error, UpstreamError | NoRoute):
         found.append((b"x-should-retry", b"true" if error.code == QUEUE_FULL else b"false"))
+        if isinstance(error, UpstreamError) and error.retry is not None:
+            found.append((b"x-xrouter-retry", error.retry.encode()))
     elif isinstance(error, RateLimited):
         found += error.headers
         if wait_s is not None and wait_s > _WORTH_WAITING_S:
