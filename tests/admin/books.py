@@ -15,6 +15,7 @@ import uvicorn
 from fastapi import FastAPI
 from sqlalchemy import Connection, delete, insert
 
+from xrouter.admin.pressure import DoorState, Pressure
 from xrouter.admin.routes import build
 from xrouter.core.accounts import ANYWHERE
 from xrouter.core.call import Caller, Scope, State
@@ -169,8 +170,13 @@ class Stores:
     def build(self) -> FastAPI:
         return build(
             keys=self.keys, accounts=self.accounts, plans=self.plans, attempts=self.attempts, writes=self.writes,
-            authenticate=self.authenticate, clock=self.clock,
+            authenticate=self.authenticate, clock=self.clock, pressure=calm,
         )  # fmt: skip
+
+
+def calm() -> Pressure:
+    """Nobody calls."""
+    return Pressure(door=DoorState(inside=0, waiting=0, lagging=False), credentials=[], hedges=[], shadows=[])
 
 
 def _empty(connection: Connection) -> None:
