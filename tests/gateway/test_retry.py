@@ -209,7 +209,7 @@ def test_what_cannot_be_expressed_goes_elsewhere() -> None:
         (EmbeddingsRequest(model="m", inputs=("a",), fields={}), YES),
         (ImagesRequest(model="m", prompt="a cat", fields={}), NO),
     ],
-    ids=str,
+    ids=["plain", "function", "no tools", "vendor's tool", "odd tool", "embeddings", "image"],
 )
 def test_what_may_be_sent_twice(request_: Request, expected: bool) -> None:
     assert repeatable(request_) is expected
