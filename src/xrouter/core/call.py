@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from io import StringIO
 from math import inf
 from typing import TypeAlias
 
@@ -157,7 +158,8 @@ class Attempt(Struct, eq=False):
 
     `began` and `ended` are points on the monotonic clock, `*_at` are wall time. `cost_micro` is micro-roubles.
     `model` is the id that the client asked for and that led to this deployment (an alias or the id itself).
-    `error` is a short code such as `provider_timeout` or `provider_unavailable`, never a vendor's text. `part` is what
+    `text` is what came of a streamed answer's text, `output_bytes` the size of all else that was written (a whole
+    answer, reasoning, tool calls). `error` is a short code such as `provider_timeout`, never a vendor's text. `part` is what
     this attempt asks for where one call became several (`gateway/fan_out.py`), None where it asks for the whole.
     `price` is the one in force when it started, None where there is none, which the books say.
     `units` counts what the vendor made besides tokens: pictures. `dropped` names the parameters that did not leave,
@@ -179,6 +181,7 @@ class Attempt(Struct, eq=False):
     upstream_status: int | None = None
     upstream_request_id: str | None = None
     usage: Usage | None = None
+    text: StringIO = field(default_factory=StringIO)
     output_bytes: int = 0
     cost_micro: int = 0
     error: str | None = None
@@ -199,6 +202,11 @@ class Attempt(Struct, eq=False):
     def __post_init__(self) -> None:
         price = self.deployment.price
         self.price = None if price is None else price.at(self.started_at)
+
+    @property
+    def received_bytes(self) -> int:
+        """How much the vendor has written, as UTF-8."""
+        return self.output_bytes + len(self.text.getvalue().encode())
 
     @property
     def request(self) -> Request:

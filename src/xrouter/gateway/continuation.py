@@ -56,13 +56,14 @@ class Broken(Struct, frozen=True):
     is_object: bool = False
 
 
-def after(before: Broken | None, attempt: Attempt, text: str) -> Broken | None:
-    """What is to be gone on with when `attempt` broke off after it had shown `text` and perhaps reasoning, but no
+def after(before: Broken | None, attempt: Attempt) -> Broken | None:
+    """What is to be gone on with when `attempt` broke off after it had shown text and perhaps reasoning, but no
     piece of a tool call or refusal; None where nobody may. `before`: what `attempt` itself went on with."""
+    text, size = attempt.text.getvalue(), attempt.received_bytes
     if before is not None:
-        return _replace(before, text=before.text + text, output_bytes=before.output_bytes + attempt.output_bytes)
+        return _replace(before, text=before.text + text, output_bytes=before.output_bytes + size)
     form = _form(attempt.call)
-    return None if form is None else Broken(text, attempt.output_bytes, form == "json_object")
+    return None if form is None else Broken(text, size, form == "json_object")
 
 
 def _form(call: Call) -> str | None:

@@ -9,7 +9,6 @@ there can still be replaced without the client noticing.
 import re
 from collections.abc import AsyncGenerator
 from functools import partial
-from io import StringIO
 
 from xrouter.core.call import Attempt, Call, Phase, Piece, Request
 from xrouter.core.chat import (
@@ -64,86 +63,75 @@ async def send(
         with trials:
             held: list[Piece] = []
             complete = shown = apart = False  # `apart`: content that nobody can go on with
-            said = StringIO()
-            say = said.write
-            try:
-                async with (
-                    slot.hold(attempt, gateway),
-                    (watch := Watch(trials.due(), partial(_timed_out, attempt, gateway))),
-                    closing(
-                        events := _events(attempt, gateway)
-                        if broken is None
-                        else _rest(broken, attempt, gateway, watch)
-                    ),
-                ):
-                    async for event in events:
-                        kind = type(
-                            event
-                        )  # content is text, reasoning, a refusal or a tool call: showing it commits us
-                        if kind is Delta:
-                            text = event.text  # type: ignore[union-attr]
-                            content = text != ""
-                            say(text)
-                        elif kind is Reasoning:
-                            content = event.text != ""  # type: ignore[union-attr]
-                            attempt.output_bytes += len(event.text.encode())  # type: ignore[union-attr]
-                        elif kind is ToolDelta:
-                            content = apart = True
-                            attempt.output_bytes += len(event.name) + len(event.arguments.encode())  # type: ignore[union-attr]
-                        elif kind is Refusal:
-                            content = event.text != ""  # type: ignore[union-attr]
-                            apart = True
-                            attempt.output_bytes += len(event.text.encode())  # type: ignore[union-attr]
-                        else:
-                            content = False
-                            complete = _note(attempt, event) or complete
-                        if shown:
-                            watch.resting = True
-                            yield event
-                        else:
-                            held.append(event)
-                            attempt.phase = Phase.BODY
-                            if not (content or complete):
-                                _check_held(held, attempt)
-                                continue
-                            shown = True
-                            _show(attempt, gateway, resumes=broken is not None)
-                            watch.resting = True
-                            for early in held:
-                                yield early
-                        watch.resting = False
-                        if content and streaming:
-                            due = clock.monotonic() + attempt.deployment.timeouts.idle_s
-                            watch.arm(due if due < call.deadline else call.deadline)
-                if not complete:  # whatever the provider let pass
-                    raise _truncated(attempt)
-                return
-            finally:
-                attempt.output_bytes += len(said.getvalue().encode())
+            note_text = attempt.text.write
+            async with (
+                slot.hold(attempt, gateway),
+                (watch := Watch(trials.due(), partial(_timed_out, attempt, gateway))),
+                closing(events := _events(attempt, gateway, broken, watch)),
+            ):
+                async for event in events:
+                    kind = type(event)  # content is text, reasoning, a refusal or a tool call: showing it commits us
+                    if kind is Delta:
+                        text = event.text  # type: ignore[union-attr]
+                        content = text != ""
+                        note_text(text)
+                    elif kind is Reasoning:
+                        content = event.text != ""  # type: ignore[union-attr]
+                        attempt.output_bytes += len(event.text.encode())  # type: ignore[union-attr]
+                    elif kind is ToolDelta:
+                        content = apart = True
+                        attempt.output_bytes += len(event.name) + len(event.arguments.encode())  # type: ignore[union-attr]
+                    elif kind is Refusal:
+                        content = event.text != ""  # type: ignore[union-attr]
+                        apart = True
+                        attempt.output_bytes += len(event.text.encode())  # type: ignore[union-attr]
+                    else:
+                        content = False
+                        complete = _note(attempt, event) or complete
+                    if shown:
+                        watch.resting = True
+                        yield event
+                    else:
+                        held.append(event)
+                        attempt.phase = Phase.BODY
+                        if not (content or complete):
+                            _check_held(held, attempt)
+                            continue
+                        shown = True
+                        _show(attempt, gateway, resumes=broken is not None)
+                        watch.resting = True
+                        for early in held:
+                            yield early
+                    watch.resting = False
+                    if content and streaming:
+                        due = clock.monotonic() + attempt.deployment.timeouts.idle_s
+                        watch.arm(due if due < call.deadline else call.deadline)
+            if not complete:  # whatever the provider let pass
+                raise _truncated(attempt)
+            return
         if shown and part is None and not (complete or apart):
-            broken = continuation.after(broken, attempt, said.getvalue())
+            broken = continuation.after(broken, attempt)
             if broken is not None and candidate.policy.continues:
                 trials.resume()
         candidate = await trials.next()
     raise trials.error()
 
 
-def _rest(broken: Broken, attempt: Attempt, gateway: Gateway, watch: Watch) -> AsyncGenerator[Piece, None]:
-    """The rest of an answer that broke off."""
-
-    def alive() -> None:
-        due = gateway.clock.monotonic() + attempt.deployment.timeouts.idle_s
-        watch.arm(min(due, attempt.call.deadline))
-
-    return continuation.events(broken, attempt, gateway.providers[attempt.deployment.speaker].chat, alive)
-
-
-def _events(attempt: Attempt, gateway: Gateway) -> AsyncGenerator[Piece, None]:
-    """The provider's answer, begun. No generator of its own for a chat: one would cost time for every event."""
+def _events(attempt: Attempt, gateway: Gateway, broken: Broken | None, watch: Watch) -> AsyncGenerator[Piece, None]:
+    """The provider's answer, begun, or the rest of the one that is `broken`. No generator of its own for a chat: one
+    would cost time for every event."""
     provider, request = gateway.providers[attempt.deployment.speaker], attempt.request
+    if broken is not None:
+        return continuation.events(broken, attempt, provider.chat, partial(_alive, attempt, gateway, watch))
     if type(request) is ChatRequest:
         return provider.chat(request, attempt)
     return _at_once(provider, request, attempt)
+
+
+def _alive(attempt: Attempt, gateway: Gateway, watch: Watch) -> None:
+    """The vendor sends, though nothing that is shown."""
+    due = gateway.clock.monotonic() + attempt.deployment.timeouts.idle_s
+    watch.arm(min(due, attempt.call.deadline))
 
 
 async def _at_once(provider: ChatProvider, request: Request, attempt: Attempt) -> AsyncGenerator[Piece, None]:

@@ -21,7 +21,7 @@ def settle(attempt: Attempt) -> None:
     if attempt.usage is None and _is_charged(attempt):
         attempt.usage = Usage(
             input_tokens=prompt_tokens(attempt.request),
-            output_tokens=estimate_tokens(attempt.output_bytes),
+            output_tokens=estimate_tokens(attempt.received_bytes),
             estimated=True,
         )
     if attempt.usage is not None:

@@ -6,7 +6,6 @@ Nothing that was filtered out comes back. Where nothing is left, the error says 
 from collections.abc import Iterable
 from typing import Any, Final
 
-import msgspec
 from msgspec import Struct, field
 from msgspec.structs import replace
 
