@@ -159,13 +159,12 @@ class Attempt(Struct, eq=False):
     `began` and `ended` are points on the monotonic clock, `*_at` are wall time. `cost_micro` is micro-roubles.
     `model` is the id that the client asked for and that led to this deployment (an alias or the id itself).
     `text` is what came of a streamed answer's text, `output_bytes` the size of all else that was written (a whole
-    answer, reasoning, tool calls). `error` is a short code such as `provider_timeout`, never a vendor's text. `part` is what
-    this attempt asks for where one call became several (`gateway/fan_out.py`), None where it asks for the whole.
-    `price` is the one in force when it started, None where there is none, which the books say.
-    `units` counts what the vendor made besides tokens: pictures. `dropped` names the parameters that did not leave,
-    `clamped` those that left with another value, and that value. `beside`: it was made beside another one that still
-    ran. `on_operator`: the client has nothing of it and does not pay for it. `cut_by` says who ended it where that is
-    not who ended the call.
+    answer, reasoning, tool calls). `error` is a short code such as `provider_timeout`, never a vendor's text. `part` is
+    what this attempt asks for where one call became several (`gateway/fan_out.py`), None where it asks for the whole.
+    `price` is the one in force when it started, None where there is none, which the books say. `units` counts what the
+    vendor made besides tokens: pictures. `dropped` names the parameters that did not leave, `clamped` those that left
+    with another value, and that value. `beside`: it was made beside another one that still ran. `on_operator`: the
+    client has nothing of it and does not pay for it. `cut_by` says who ended it where that is not who ended the call.
     """
 
     call: Call
