@@ -6,7 +6,7 @@ ends here.
 
 import asyncio
 import signal
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, MutableMapping
 from contextlib import suppress
 from dataclasses import replace
 from importlib import import_module
@@ -17,8 +17,9 @@ import structlog
 
 from xrouter import providers
 from xrouter.admin import health, routes
-from xrouter.configuration import changes
 from xrouter.configuration.effective import Effective, load
+from xrouter.configuration.picture import Picture, picture, revision
+from xrouter.configuration.standing import Standing
 from xrouter.configuration.watching import Watching
 from xrouter.core.accounts import TOPIC_ACCOUNTS
 from xrouter.core.call import Caller
@@ -28,9 +29,9 @@ from xrouter.core.errors import GatewayError
 from xrouter.core.ids import ulid
 from xrouter.core.limits import TOPIC_RECALL
 from xrouter.core.operation import Operation
-from xrouter.core.ports import ChatProvider, Closing
+from xrouter.core.ports import ChatProvider
 from xrouter.dialects.data_plane import DataPlane
-from xrouter.dialects.exchange import JSON, Receive, Send, credential
+from xrouter.dialects.exchange import JSON, Exchange, Receive, Send, credential
 from xrouter.dialects.exchange import Scope as AsgiScope
 from xrouter.dialects.limits import Limits
 from xrouter.dialects.openai import problems
@@ -41,6 +42,8 @@ from xrouter.gateway import catalog, limits, pipeline
 from xrouter.gateway.catalog import Catalog
 from xrouter.gateway.gateway import Gateway
 from xrouter.gateway.limiter import LEASE_S, Limiter
+from xrouter.providers import _accounts as accounts
+from xrouter.providers._accounts import Account, Accounts, transport_for
 from xrouter.settings import Config, ConfigError, ProviderSettings, Settings
 from xrouter.simulators import faults
 from xrouter.stores.books import Books, journals_of, open_books
@@ -55,7 +58,6 @@ from xrouter.telemetry.metrics import Metrics
 from xrouter.telemetry.observer import Observer
 from xrouter.telemetry.redaction import Redaction, secrets_in
 from xrouter.telemetry.shared_dir import shared_dir
-from xrouter.transport import Transport
 from xrouter.transport.client import open_transport
 
 if TYPE_CHECKING:
@@ -74,7 +76,7 @@ async def open_app(
     settings: Settings, config: Config, logs: Logs, *, owner: bool, reload_from: Effective | None = None
 ) -> "App":
     """A worker, ready to serve. The owner prepares the books and flushes; other workers find that done. With
-    `reload_from`, which gave `config`, credentials are taken over while it serves."""
+    `reload_from`, which gave `config`, changes of it are taken over while it serves."""
     books = open_books(settings)
     waiting = await books.prepare_now_or_later() if owner else []
     try:
@@ -90,7 +92,7 @@ async def open_app(
 
 async def check(
     settings: Settings,
-    accounts: Mapping[str, ProviderSettings],
+    written: Mapping[str, ProviderSettings],
     aliases: Mapping[str, list[str]],
     defaults: Mapping[Operation, str],
 ) -> tuple[list[Deployment], list[str]]:
@@ -98,7 +100,7 @@ async def check(
     right. Reaches out to nobody."""
     found: list[Deployment] = []
     problems: list[str] = []
-    for name, provider in accounts.items():
+    for name, provider in written.items():
         try:
             kind = providers.load(provider.kind)
         except ValueError as error:
@@ -141,7 +143,7 @@ class App:
     """One worker: `asgi` is the application, the rest its life. Made by `open_app` inside the event loop."""
 
     def __init__(self, settings: Settings, config: Config, books: Books, logs: Logs, *, owner: bool) -> None:
-        clock = SystemClock()
+        clock = self._clock = SystemClock()
         self._books = books
         self._owner = owner
         self._draining = False
@@ -150,30 +152,26 @@ class App:
         self._logs = logs
         self._trusted_proxies = settings.trusted_proxies
         self._tasks: list[asyncio.Task[None]] = []
-        self._transports: dict[str, Transport] = {}
-        self._replaced: list[Closing] = []  # providers whose credentials have changed, with work beside their calls
+        self._leaving: list[Account] = []  # what calls of an earlier configuration are still with
         self._journal = FileJournal(journals_of(settings), clock)
         self._slots = HostSlots(settings.data_dir / "slots")
         self._counters = HostCounters(settings.data_dir / "limits", clock)
         self._redis = _open_redis(settings, clock, self._share)
         self._limiter = Limiter(self._counters, clock, None if self._redis is None else self._redis.counters)
-        self._deployments: dict[str, tuple[Deployment, ...]] = {}
-        self._speakers: dict[str, ChatProvider] = {}
-        for name, provider in config.providers.items():
-            transport = self._transports[name] = _open_transport(name, provider, settings)
-            self._deployments[name], self._speakers[name] = _connect(name, provider, transport)
-        served = self._catalog(config, self._deployments)
-        self._served = dict(served.served)  # `take` changes it in place
-        served = replace(served, served=self._served)
+        self._accounts = accounts.open_accounts(config, settings.max_in_flight)
+        served, shown = _build_catalog(settings, config, self._accounts)
         self._metrics = Metrics(shared_dir(), models=served.served)
+        self._metrics.config_taken(served.revision, None)
+        self._standing = Standing(shown, served.revision, clock.now())
+        self._observer = Observer(self._metrics, AccessLog(logs, frozenset(served.served)))
         logs.sink.on_dropped = self._metrics.log_lines_dropped
         self._gateway = Gateway(
             catalog=served,
-            providers=self._speakers,
+            providers=_speakers(self._accounts),
             keys=books.keys,
             journal=self._journal,
             slots=self._slots,
-            telemetry=Observer(self._metrics, AccessLog(logs, frozenset(served.served))),
+            telemetry=self._observer,
             clock=clock,
             pseudonyms=books.pseudonyms,
             limiter=self._limiter,
@@ -185,6 +183,7 @@ class App:
             plans=books.plans,
             attempts=SqlAttempts(books.database),
             writes=books.writes,
+            standing=lambda: self._standing,
             authenticate=self._authenticate,
             clock=clock,
         )
@@ -252,10 +251,7 @@ class App:
             if self._redis is not None:
                 await self._redis.close()
             self._counters.close()
-            speakers = (*self._speakers.values(), *self._replaced)
-            await asyncio.gather(*(one.close() for one in speakers if isinstance(one, Closing)))
-            for transport in self._transports.values():
-                await transport.close()
+            await accounts.let_go([*self._accounts.values(), *self._leaving])
             await self._books.database.close()
 
     def _why_not_ready(self) -> str | None:
@@ -264,37 +260,47 @@ class App:
         return None if self._books.keys.current else "database_unavailable"
 
     def watch(self, effective: Effective) -> None:
-        """Take over changed credentials from now on: at SIGHUP, and when a file of the configuration changes."""
+        """Take over a changed configuration from now on: at SIGHUP, and when a file of it changes."""
         settings = self._settings
-        watching = Watching(effective, lambda: load(settings, vendors=True), self.take, settings.reload_s)
+        watching = Watching(effective, lambda: load(settings, vendors=True), self, settings.reload_s)
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, watching.hurry)
         self._tasks.append(asyncio.create_task(watching.run()))
 
-    def take(self, config: Config, files: frozenset[Path] = frozenset()) -> None:
-        """Serve with the credentials, options and prices of `config` from the next call on; what runs ends as it
-        began, on connections that stay. `files` have another content now: a provider whose options name one of them
-        reads it again. What cannot be changed so is named in the log. Raises `ConfigError`, and nothing has changed."""
-        taken, left = changes.take(self._config, config)
-        deployments, speakers = dict(self._deployments), dict(self._speakers)
-        changed = [
-            name
-            for name, provider in taken.providers.items()
-            if provider != self._config.providers[name] or changes.files_of(provider) & files
-        ]
-        for name in changed:
-            deployments[name], speakers[name] = _connect(name, taken.providers[name], self._transports[name])
-        served = self._catalog(taken, deployments).served
-        known = (*secrets_in(self._settings), *secrets_in(self._config), *secrets_in(taken))
+    def take(self, effective: Effective, changed: frozenset[Path] = frozenset()) -> None:
+        """Serve by it from the next request on, all of it in one step. What runs goes on with what it began with:
+        its gateway, which is a value. `changed` are files with another content now. Raises `ConfigError`, and nothing
+        has changed."""
+        config, before = effective.config, self._accounts
+        after = accounts.open_accounts(config, self._settings.max_in_flight, before, changed)
+        served, shown = _build_catalog(self._settings, config, after)
+        # From here on nothing fails and nothing waits.
+        known = (*secrets_in(self._settings), *secrets_in(self._config), *secrets_in(config))
         self._logs.redaction = Redaction(known)
-        self._deployments = deployments
-        self._replaced += [old for name in changed if isinstance(old := self._speakers[name], Closing)]
-        self._speakers.update(speakers)
-        self._served.update(served)
-        self._config = taken
-        if changed:
-            _log.info("took over new credentials, options or prices", providers=changed)
-        if left:
-            _log.warning("some changes of the configuration take a restart", changes=left)
+        self._config, self._accounts = config, after
+        self._observer.serve(served.served)
+        self._gateway = replace(self._gateway, catalog=served, providers=_speakers(after))
+        self._data_plane.serve(self._gateway)
+        gone = [one for name, one in before.items() if after.get(name) is not one]
+        self._leaving += gone
+        self._tasks.append(asyncio.create_task(self._let_go(gone, frozenset(self._data_plane.running))))
+        self._metrics.config_taken(served.revision, self._standing.revision)
+        self._metrics.config_refused(False)
+        self._standing = Standing(shown, served.revision, self._clock.now())
+        _log.info("took over the configuration", revision=served.revision, providers=accounts.differing(before, after))
+
+    def refuse(self, problems: tuple[str, ...]) -> None:
+        """The newest configuration cannot be used; without problems, it is in use again."""
+        since = self._clock.now() if problems else None
+        self._standing = replace(self._standing, problems=problems, problems_since=since)
+        self._metrics.config_refused(bool(problems))
+
+    async def _let_go(self, gone: Iterable[Account], running: frozenset[Exchange]) -> None:
+        """Close what only those calls are with that `running` holds, after the last of them."""
+        while not running.isdisjoint(self._data_plane.running):  # noqa: ASYNC110 - minutes, and once for a change
+            await asyncio.sleep(GAUGES_INTERVAL_S)
+        for account in gone:
+            self._leaving.remove(account)
+        await accounts.let_go(gone, [*self._accounts.values(), *self._leaving])
 
     def _connect_topics(self, redis: "RedisStore") -> None:
         """What other nodes tell us at once, and we them: changes of accounts and keys, and who needs room."""
@@ -306,9 +312,6 @@ class App:
     def _share(self, nodes: int) -> None:
         """So many nodes are there: what this host gives out by itself where Redis is away."""
         self._counters.share = self._settings.limits_share or 1 / max(1, nodes)
-
-    def _catalog(self, config: Config, deployments: Mapping[str, tuple[Deployment, ...]]) -> Catalog:
-        return _build_catalog(self._settings, config, [one for found in deployments.values() for one in found])
 
     async def _authenticate(self, headers: Mapping[str, str], scope: AsgiScope) -> Caller:
         found = credential(headers.get("authorization"), headers.get("x-api-key"), headers.get("api-key"))
@@ -354,39 +357,28 @@ class App:
                 self._metrics.flusher_stands(self._books.flusher)
 
 
-def _open_transport(name: str, provider: ProviderSettings, settings: Settings) -> Transport:
-    """As `transport_for`, but raises `ConfigError` that names the place, also for a kind that nobody knows."""
-    try:
-        providers.load(provider.kind)
-        return transport_for(name, provider, settings.max_in_flight)
-    except ValueError as error:
-        raise ConfigError(f"providers.{name}: {error}") from error
+def _speakers(opened: Accounts) -> dict[str, ChatProvider]:
+    return {name: account.speaker for name, account in opened.items()}
 
 
-def _connect(
-    name: str, provider: ProviderSettings, transport: Transport
-) -> tuple[tuple[Deployment, ...], ChatProvider]:
-    """The deployments of one account and what speaks with it. Raises `ConfigError`."""
-    kind = providers.load(provider.kind)
-    try:
-        return kind.deployments(name, provider), kind.connect(name, provider, transport, SystemClock())
-    except ValueError as error:
-        raise ConfigError(f"providers.{name}: {error}") from error
-
-
-def _build_catalog(settings: Settings, config: Config, deployments: list[Deployment]) -> Catalog:
+def _build_catalog(settings: Settings, config: Config, opened: Accounts) -> tuple[Catalog, Picture]:
+    """What is served, for the pipeline and for people. Raises `ConfigError`."""
+    deployments = [one for account in opened.values() for one in account.deployments]
     created = _since(settings)
+    default_model = settings.default_model or config.default_model
     try:
-        return catalog.build(
+        built = catalog.build(
             [replace(one, created=created) for one in deployments],
             config.aliases,
-            settings.default_model or config.default_model,
+            default_model,
             default_models=config.default_models,
             simulated=config.simulated,
             fault_hint=faults.hint,
         )
     except ValueError as error:
         raise ConfigError(str(error)) from error
+    shown = picture(config, deployments, default_model)
+    return replace(built, revision=revision(shown)), shown
 
 
 def _open_redis(settings: Settings, clock: Clock, on_nodes: Callable[[int], None]) -> "RedisStore | None":
@@ -419,22 +411,6 @@ def _limits(settings: Settings) -> Limits:
         ping_s=settings.ping_s,
         max_in_flight=settings.max_in_flight,
         trusted_proxies=settings.trusted_proxies,
-    )
-
-
-def transport_for(name: str, provider: ProviderSettings, max_connections: int) -> Transport:
-    """The client of one provider. Raises ValueError for a bundle or a proxy that cannot be used."""
-    return open_transport(
-        provider=name,
-        connect_timeout_s=provider.timeouts.connect_s,
-        ca_bundle=provider.ca_bundle,
-        client_cert=provider.client_identity,
-        proxy=provider.proxy,
-        allow_private=provider.allow_private,
-        max_connections=max_connections,  # every call we serve may be with this one provider
-        trusted_hosts=frozenset(
-            host for url in (provider.base_url, provider.auth_url) if url and (host := providers.own_host(url))
-        ),
     )
 
 

@@ -1,10 +1,12 @@
 """The control plane's routes. Each declares whom it lets in; see `guard.py`."""
 
+from collections.abc import Callable
 from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Query, Response
 
 from xrouter.admin.account_routes import add_accounts, add_plans, listing
+from xrouter.admin.config_route import add_config
 from xrouter.admin.current_key import CurrentKey, current_key, periods
 from xrouter.admin.desk import Desk, bad_cursor, place_of
 from xrouter.admin.generation import Generation, generation
@@ -13,6 +15,7 @@ from xrouter.admin.key_routes import add_keys
 from xrouter.admin.openrouter_keys import add_openrouter_keys
 from xrouter.admin.problems import ErrorBody, handle_errors
 from xrouter.admin.schemas import AttemptQuery, AttemptRow, Listing, answer, attempt_row
+from xrouter.configuration.standing import Standing
 from xrouter.core.call import Caller, Scope, State
 from xrouter.core.clock import Clock
 from xrouter.core.errors import NotFound
@@ -27,12 +30,13 @@ def build(
     plans: PlanAdmin,
     attempts: AttemptLog,
     writes: IdempotentWrites,
+    standing: Callable[[], Standing],
     authenticate: Authenticate,
     clock: Clock,
 ) -> FastAPI:
     """The control plane as an ASGI application with whole paths (`/admin/...`, and `/api/v1/...` but the data plane's).
 
-    `authenticate` finds the caller of a request or raises `Unauthenticated`.
+    `authenticate` finds the caller of a request or raises `Unauthenticated`; `standing` says what is served.
     """
     app = FastAPI(
         title="XRouter control plane",
@@ -58,6 +62,7 @@ def build(
     add_plans(app, desk)
     add_openrouter_keys(app, desk)
     _add_books(app, desk)
+    add_config(app, desk, standing)
 
     @app.get("/admin/openapi.json", dependencies=[desk.admin], include_in_schema=False)
     async def openapi() -> dict[str, Any]:

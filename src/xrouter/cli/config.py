@@ -8,19 +8,17 @@ from typing import Annotated, Any
 
 import typer
 import yaml
-from pydantic import BaseModel
 
 from xrouter.app import check
 from xrouter.configuration import schema as json_schema
 from xrouter.configuration.effective import BUILT_IN, Effective, load, read
+from xrouter.configuration.picture import plain, said
 from xrouter.core.clock import SystemClock
 from xrouter.core.deployment import Deployment
 from xrouter.core.money import Price, moscow_day, pricing
-from xrouter.core.secret import Secret
 from xrouter.settings import ConfigError, Settings, draft_problems, load_settings, sound_parts, unknown_variables
 
 _LINE = re.compile(r"[^\n]*?:(?P<line>[0-9]+): ")
-_USERINFO = re.compile(r"://.*@", re.DOTALL)
 
 app = typer.Typer(help="The configuration.", no_args_is_help=True)
 
@@ -90,7 +88,7 @@ def _explained(settings: Settings, effective: Effective, deployments: list[Deplo
             name: {
                 "owner": _owner(effective.sources[f"providers.{name}"]),
                 "source": effective.sources[f"providers.{name}"],
-                "settings": dict(_set(provider, but="models")),
+                "settings": dict(said(provider, but="models")),
                 "slots": _slots(name, deployments),
                 "models": {one.id: _model(one) for one in deployments if one.provider == name},
             }
@@ -120,31 +118,7 @@ def _owner(source: str) -> str:
 
 def _setting(settings: Settings, name: str) -> dict[str, Any]:
     source = f"environment (XROUTER_{name.upper()})" if name in settings.model_fields_set else BUILT_IN
-    return {"value": _plain(getattr(settings, name)), "source": source}
-
-
-def _set(model: BaseModel, but: str) -> Iterator[tuple[str, Any]]:
-    for name in sorted(model.model_fields_set - {but}):
-        value = getattr(model, name)
-        yield name, dict(_masked(value)) if name == "options" else _plain(value)
-
-
-def _masked(options: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Options are plain text until their kind reads them: only words that cannot be a secret are shown."""
-    for name, value in options.items():
-        yield name, value if isinstance(value, bool | int | float) else "***"
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, str):
-        return _USERINFO.sub("://***@", value)
-    if isinstance(value, BaseModel):
-        return {name: _plain(getattr(value, name)) for name in type(value).model_fields}
-    if isinstance(value, Secret):
-        return str(value)
-    if isinstance(value, list | tuple | frozenset):
-        return [_plain(one) for one in value]
-    return value if value is None or isinstance(value, bool | int | float) else str(value)
+    return {"value": plain(getattr(settings, name)), "source": source}
 
 
 def _slots(name: str, deployments: list[Deployment]) -> dict[str, Any]:

@@ -37,9 +37,15 @@ class DataPlane:
     last byte."""
 
     def __init__(self, gateway: Gateway, limits: Limits) -> None:
-        self._gateway = gateway
         self._limits = limits
         self.running: set[Exchange] = set()
+        self.serve(gateway)
+
+    def serve(self, gateway: Gateway) -> None:
+        """By this gateway from the next request on, all at once. What runs goes on with the one it began with: its
+        endpoint holds it."""
+        limits = self._limits
+        self._gateway = gateway
         model: Mapping[str, Handler] = {"GET": openrouter_models.Model(gateway)}
         pictures = Endpoint(gateway, limits, others.IMAGES)  # the SDK's URL, and the one of OpenAI's form
         self._exact: Mapping[str, Mapping[str, Handler]] = {

@@ -22,7 +22,8 @@ class Catalog:
     An unknown model becomes the operation's own of `default_models`, or `default_model` where that can do it.
 
     `simulated` says that the upstreams are our simulators: then `id+fault` asks for `id` with that fault, and
-    `fault_hint` gives None for a fault that they know, words for any other.
+    `fault_hint` gives None for a fault that they know, words for any other. `revision` names the configuration that it
+    was made of (`configuration/picture.py`).
     """
 
     served: Mapping[str, tuple[Deployment, ...]]
@@ -30,6 +31,7 @@ class Catalog:
     simulated: bool = False
     fault_hint: FaultHint = _any_fault
     default_models: Mapping[Operation, str] = field(default_factory=dict)
+    revision: str = ""
 
     def deployments(
         self, model: str, operation: Operation = Operation.CHAT, param: str = "model"

@@ -214,6 +214,19 @@ class Metrics:
             registry=registry,
             multiprocess_mode="livesum",
         )
+        self._config_taken = _counter("xrouter_config_reloads", "Changed configurations taken over.", registry)
+        self._config = Gauge(
+            "xrouter_config",
+            "Processes by the revision of the configuration that they serve by.",
+            ["revision"],
+            registry=registry,
+            multiprocess_mode="livesum",
+        )
+        self._config_refused = _gauge(
+            "xrouter_config_refused",
+            "Processes whose newest configuration cannot be used; they keep the old.",
+            registry,
+        )
         self._workers = _gauge("xrouter_workers", "Processes that serve.", registry)
         self._worker_ends = Counter("xrouter_worker_ends", "Workers ended, by why.", ["reason"], registry=registry)
 
@@ -295,6 +308,21 @@ class Metrics:
         """Whether this process counts limits together with all nodes."""
         self._limits.labels("redis").set(shared)
         self._limits.labels("host").set(not shared)
+
+    def serve(self, models: Iterable[str]) -> None:
+        """These models are served from now on. The names of before stay labels: calls of theirs are still running."""
+        self._models |= set(models)
+
+    def config_taken(self, revision: str, before: str | None) -> None:
+        """This process serves by the configuration of that revision, and no longer by the one `before`."""
+        if before is not None:
+            self._config.labels(before).set(0)
+            self._config_taken.inc()
+        self._config.labels(revision).set(1)
+
+    def config_refused(self, refused: bool) -> None:
+        """Whether there is a newer configuration that is no good."""
+        self._config_refused.set(refused)
 
     def workers_serving(self, count: int) -> None:
         """How many workers the supervisor knows to serve; 1 where a process serves alone."""
