@@ -13,13 +13,14 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import structlog
 
 from xrouter import providers
 from xrouter.admin import health, routes
 from xrouter.configuration.effective import Effective, load
-from xrouter.configuration.picture import Picture, picture, revision
-from xrouter.configuration.standing import Standing
+from xrouter.configuration.picture import Picture
+from xrouter.configuration.standing import Standing, leave
 from xrouter.configuration.watching import Watching
 from xrouter.core.accounts import TOPIC_ACCOUNTS
 from xrouter.core.call import Caller
@@ -44,8 +45,9 @@ from xrouter.gateway.gateway import Gateway
 from xrouter.gateway.limiter import LEASE_S, Limiter
 from xrouter.providers import _accounts as accounts
 from xrouter.providers._accounts import Account, Accounts, transport_for
+from xrouter.replay import catalogue
+from xrouter.replay.stored import Explainer
 from xrouter.settings import Config, ConfigError, ProviderSettings, Settings
-from xrouter.simulators import faults
 from xrouter.stores.books import Books, journals_of, open_books
 from xrouter.stores.host_counters import HostCounters, host_id
 from xrouter.stores.journal import FileJournal
@@ -67,6 +69,9 @@ _log = structlog.get_logger()
 
 GAUGES_INTERVAL_S = 0.25
 """How often the calls', the journal's and the flusher's figures are copied into the metrics."""
+
+_KEEP_AGAIN_S = 5.0
+"""So long after the database was away somebody tries again to write down what is served."""
 
 _FIRST_POLL_S = 1.0
 """So long a worker waits for its keys before it serves; connections may be waiting for it already."""
@@ -163,6 +168,7 @@ class App:
         self._metrics = Metrics(shared_dir(), models=served.served)
         self._metrics.config_taken(served.revision, None)
         self._standing = Standing(shown, served.revision, clock.now())
+        self._leave_standing()
         self._observer = Observer(self._metrics, AccessLog(logs, frozenset(served.served)))
         logs.sink.on_dropped = self._metrics.log_lines_dropped
         self._gateway = Gateway(
@@ -183,6 +189,7 @@ class App:
             plans=books.plans,
             attempts=SqlAttempts(books.database),
             writes=books.writes,
+            explain=Explainer(lambda: self._gateway.catalog, books.decisions.picture),
             standing=lambda: self._standing,
             authenticate=self._authenticate,
             clock=clock,
@@ -213,6 +220,7 @@ class App:
             self._books.keys.run(),
             self._gauges(),
             limits.keep(self._limiter),
+            self._keep_configuration(self._standing),
         ]
         if self._redis is not None:
             self._connect_topics(self._redis)
@@ -282,10 +290,13 @@ class App:
         self._data_plane.serve(self._gateway)
         gone = [one for name, one in before.items() if after.get(name) is not one]
         self._leaving += gone
-        self._tasks.append(asyncio.create_task(self._let_go(gone, frozenset(self._data_plane.running))))
         self._metrics.config_taken(served.revision, self._standing.revision)
         self._metrics.config_refused(False)
         self._standing = Standing(shown, served.revision, self._clock.now())
+        self._leave_standing()
+        self._tasks = [task for task in self._tasks if not task.done()]
+        self._tasks.append(asyncio.create_task(self._let_go(gone, frozenset(self._data_plane.running))))
+        self._tasks.append(asyncio.create_task(self._keep_configuration(self._standing)))
         _log.info("took over the configuration", revision=served.revision, providers=accounts.differing(before, after))
 
     def refuse(self, problems: tuple[str, ...]) -> None:
@@ -293,6 +304,24 @@ class App:
         since = self._clock.now() if problems else None
         self._standing = replace(self._standing, problems=problems, problems_since=since)
         self._metrics.config_refused(bool(problems))
+
+    def _leave_standing(self) -> None:
+        """For `xrouter config plan`. A few kilobytes, once for each change."""
+        try:
+            leave(self._standing, self._settings.data_dir)
+        except OSError as error:
+            _log.warning("what is served could not be noted in the data directory", reason=str(error))
+
+    async def _keep_configuration(self, standing: Standing) -> None:
+        """In the books, so that what is decided by it can be explained when it is long gone."""
+        picture = msgspec.json.encode(standing.picture, order="deterministic").decode()
+        while True:
+            try:
+                await self._books.decisions.keep(standing.revision, picture, standing.since)
+            except DatabaseUnavailable:
+                await asyncio.sleep(_KEEP_AGAIN_S)
+            else:
+                return
 
     async def _let_go(self, gone: Iterable[Account], running: frozenset[Exchange]) -> None:
         """Close what only those calls are with that `running` holds, after the last of them."""
@@ -364,21 +393,7 @@ def _speakers(opened: Accounts) -> dict[str, ChatProvider]:
 def _build_catalog(settings: Settings, config: Config, opened: Accounts) -> tuple[Catalog, Picture]:
     """What is served, for the pipeline and for people. Raises `ConfigError`."""
     deployments = [one for account in opened.values() for one in account.deployments]
-    created = _since(settings)
-    default_model = settings.default_model or config.default_model
-    try:
-        built = catalog.build(
-            [replace(one, created=created) for one in deployments],
-            config.aliases,
-            default_model,
-            default_models=config.default_models,
-            simulated=config.simulated,
-            fault_hint=faults.hint,
-        )
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
-    shown = picture(config, deployments, default_model)
-    return replace(built, revision=revision(shown)), shown
+    return catalogue.of_config(config, deployments, settings.default_model or config.default_model, _since(settings))
 
 
 def _open_redis(settings: Settings, clock: Clock, on_nodes: Callable[[int], None]) -> "RedisStore | None":

@@ -16,6 +16,7 @@ from fastapi import FastAPI
 from sqlalchemy import Connection, delete, insert
 
 from xrouter.admin.routes import build
+from xrouter.configuration.standing import Standing
 from xrouter.core.accounts import ANYWHERE
 from xrouter.core.call import Caller, Scope, State
 from xrouter.core.clock import ManualClock
@@ -142,6 +143,9 @@ def _decoded(body: bytes) -> Any:
     return json.loads(body, parse_float=str) if body else None
 
 
+STANDING = Standing({"providers": {}}, "0123456789abcdef", 1_700_000_000.0, ("x.yaml:3: a: is wrong",), 1_700_000_060.0)
+
+
 class Stores:
     """The product's own stores on a database of this test's own; attempts are in memory."""
 
@@ -169,7 +173,7 @@ class Stores:
     def build(self) -> FastAPI:
         return build(
             keys=self.keys, accounts=self.accounts, plans=self.plans, attempts=self.attempts, writes=self.writes,
-            authenticate=self.authenticate, clock=self.clock,
+            explain=self.explain, standing=lambda: STANDING, authenticate=self.authenticate, clock=self.clock,
         )  # fmt: skip
 
 

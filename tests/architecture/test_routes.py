@@ -29,7 +29,7 @@ def data_plane() -> Iterator[str]:
 
 def control_plane() -> Iterator[str]:
     app = routes.build(
-        keys=ANY, accounts=ANY, plans=ANY, attempts=ANY, writes=ANY, standing=ANY, authenticate=ANY, clock=SystemClock()
+        keys=ANY, accounts=ANY, plans=ANY, attempts=ANY, writes=ANY, explain=ANY, standing=ANY, authenticate=ANY, clock=SystemClock()
     )
     for route in app.routes:
         if isinstance(route, APIRoute):

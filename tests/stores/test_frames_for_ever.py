@@ -130,6 +130,7 @@ def test_the_journal_puts_each_value_in_the_place_of_its_name(
     attempt.usage = Usage(21, 22, 23, 24, 25, estimated=True)
     attempt.cost_micro, attempt.finish_reason, attempt.error = 31, "length", "stalled"
     attempt.call.end_user = "pseudonym"
+    attempt.call.decision = b"\x01\xff"  # belongs to the first attempt, and this is the third
     journal.settle(attempt)
     journal.close()
     (segment,) = journal_root.glob("*/*.log")
@@ -154,4 +155,23 @@ def test_the_journal_puts_each_value_in_the_place_of_its_name(
         "estimated": True,
         "unpriced": price is None,
         "end_user": "pseudonym",
+        "decision": None,
     }
+
+
+def test_the_first_attempt_brings_the_decision_once(journal_root: Path, clock: ManualClock, make_attempt: Any) -> None:
+    """With its intent; or with its outcome, where nothing was ever sent. One that no record can hold is left out."""
+    journal = FileJournal(journal_root, clock)
+    sent, unsent, huge = (make_attempt(journal, number=1) for _ in range(3))
+    for attempt in (sent, unsent, huge):
+        attempt.call.decision = b"\x01\xff\x00"
+        attempt.state = State.FAILED
+    huge.call.decision = bytes(70_000)
+    sent.sending()
+    for attempt in (sent, unsent, huge):
+        journal.settle(attempt)
+    journal.close()
+    (segment,) = journal_root.glob("*/*.log")
+    entries = read_frames(segment.read_bytes(), 100).entries
+    found = [(entry.id, entry.decision) for entry in entries]
+    assert found == [(sent.id, b"\x01\xff\x00"), (sent.id, None), (unsent.id, b"\x01\xff\x00"), (huge.id, None)]

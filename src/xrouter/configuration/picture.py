@@ -10,24 +10,25 @@ from typing import Any, Final
 import msgspec
 from pydantic import BaseModel
 
-from xrouter.core.deployment import Deployment
+from xrouter.core.deployment import Deployment, Timeouts
 from xrouter.core.money import Price, price_text
 from xrouter.core.secret import Secret
 from xrouter.settings import Config
 
 _USERINFO: Final = re.compile(r"://.*@", re.DOTALL)
-_UNSAID: Final = frozenset({"price", "created", "credential", "key"})  # told otherwise, or no matter of the file
+_UNSAID: Final = frozenset({"price", "timeouts", "created", "key"})  # told otherwise, or no matter of the file
 
 Picture = dict[str, Any]
 
 
 def picture(config: Config, deployments: Iterable[Deployment], default_model: str | None) -> Picture:
-    """`providers` with what is said of each, `deployments` as they come out of that by id, and the file's other keys.
-    `default_model` is the one in force."""
+    """`providers` with what is said of each, `deployments` as they come out of that by id (those of one id are
+    numbered), and the file's other keys. `default_model` is the one in force. `replay/catalogue.py` makes a catalogue
+    of it."""
     others = {name: plain(getattr(config, name)) for name in Config.model_fields if name != "providers"}
     return {
         "providers": {name: dict(said(provider, but="models")) for name, provider in config.providers.items()},
-        "deployments": {one.id: _deployment(one) for one in deployments},
+        "deployments": _by_id(deployments),
         **others,
         "default_model": default_model,
     }
@@ -72,12 +73,21 @@ def plain(value: Any) -> Any:
     return value if value is None or isinstance(value, bool | int | float) else str(value)
 
 
+def _by_id(deployments: Iterable[Deployment]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for one in deployments:
+        name, number = one.id, 1
+        while name in found:
+            number += 1
+            name = f"{one.id} ({number})"
+        found[name] = _deployment(one)
+    return found
+
+
 def _deployment(one: Deployment) -> dict[str, Any]:
-    fields = {name: getattr(one, name) for name in Deployment.__dataclass_fields__ if name not in _UNSAID}
-    timeouts = fields.pop("timeouts")
     return {
-        **{name: plain(value) for name, value in fields.items()},
-        "timeouts": {name: getattr(timeouts, name) for name in type(timeouts).__dataclass_fields__},
+        **{name: plain(getattr(one, name)) for name in Deployment.__dataclass_fields__ if name not in _UNSAID},
+        "timeouts": {name: getattr(one.timeouts, name) for name in Timeouts.__dataclass_fields__},
         "prices": [*_prices(one.price)],
     }
 

@@ -9,6 +9,7 @@ from typing import TypeAlias
 from msgspec import Struct, field
 
 from xrouter.core.chat import Answer, ChatRequest, Event, Usage
+from xrouter.core.decision import Explanation
 from xrouter.core.deployment import Deployment
 from xrouter.core.embeddings import Embeddings, EmbeddingsRequest
 from xrouter.core.errors import Invalid
@@ -92,7 +93,8 @@ class Call(Struct, eq=False):  # a Struct, as all that every call makes: its con
     says who ends the call should it end before its answer does. `strict`: a parameter that a vendor has no word for
     is an error instead of being dropped. `end_user` is a pseudonym of whoever the client says that it asks for; `hold`
     what it holds of its caller's limits, None where there are none. `tags` are the client's own words for what the call
-    is for, each once.
+    is for, each once. `explained`: the client wants to know why its answer came from where it came; `decision` is what
+    the choice was made from, packed (`core/decision.py`), None where there was nothing to choose.
     """
 
     request: Request
@@ -112,6 +114,10 @@ class Call(Struct, eq=False):  # a Struct, as all that every call makes: its con
     end_user: str | None = None
     hold: Hold | None = None
     tags: tuple[str, ...] = ()
+    explained: bool = False
+    decision: bytes | None = None
+    explanation: Explanation | None = None
+    sticks: dict[str, int] | None = None
 
     @property
     def served(self) -> "Attempt | None":

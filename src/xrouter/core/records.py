@@ -111,7 +111,8 @@ class AttemptRecord(Struct, frozen=True):
     `request_id` our own `x-request-id`, `client_request_id` the client's. `model` is what the client asked
     for, `upstream_model` what the vendor was asked for. Money is micro-roubles, times are seconds since the
     epoch. `phase` is how far the attempt came (see `core.call.Phase`). `end_user` is a pseudonym
-    (docs/accounts.md).
+    (docs/accounts.md). `decision` is what its call's route was chosen from, packed (`core/decision.py`): only on the
+    first attempt, and where there was something to choose.
     """
 
     id: str
@@ -144,6 +145,7 @@ class AttemptRecord(Struct, frozen=True):
     finish_reason: str | None = None
     error: str | None = None
     end_user: str | None = None
+    decision: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
