@@ -20,10 +20,29 @@ from xrouter.settings import (
     Settings,
     TimeoutSettings,
 )
+from xrouter.settings.routes import (
+    CanarySettings,
+    FallbackSettings,
+    RouteSettings,
+    RoutingSettings,
+    RuleSettings,
+)
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "settings.md"
 SCHEMA = PAGE.with_name("xrouter.schema.json")
-FILE_MODELS = (Config, ProviderSettings, ModelSettings, PriceSettings, TimeoutSettings)
+FILE_MODELS = (
+    Config,
+    ProviderSettings,
+    ModelSettings,
+    PriceSettings,
+    TimeoutSettings,
+    RouteSettings,
+    RuleSettings,
+    CanarySettings,
+    FallbackSettings,
+    RoutingSettings,
+)
+TITLES: dict[type[BaseModel], str] = {Config: "the file", RoutingSettings: "routing", FallbackSettings: "fallbacks"}
 
 HEAD = """\
 # Settings
@@ -66,7 +85,8 @@ aliases:
 
 A model's public id is `provider/name`. An alias is a list of ids that are tried in order. Names under which people
 know these models (`gigachat-pro`, `yandexgpt:latest`, `yandexgpt-lite:rc`, `mts-ai`) are aliases by themselves, as long
-as their target is served and the file does not give the name to another one.
+as their target is served and the file does not give the name to another one. A route is an alias with a strategy,
+weights or rules: [routing](routing.md).
 
 Prices are in roubles. What vendors publish is built in (`configuration/prices.toml`); the file goes before it. A price
 that changes is a list, an attempt costs what is in force when it starts, and a model without a price says `unpriced`
@@ -103,7 +123,7 @@ def word(annotation: Any) -> str:
     if isinstance(annotation, type) and issubclass(annotation, Enum):
         return ", ".join(annotation)
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return f"[{annotation.__name__.removesuffix('Settings').lower()}](#{anchor(annotation)})"
+        return f"[{heading(annotation).removeprefix('a ')}](#{anchor(annotation)})"
     names = {
         "str": "text",
         "int": "integer",
@@ -122,14 +142,14 @@ def anchor(model: type[BaseModel]) -> str:
 
 
 def heading(model: type[BaseModel]) -> str:
-    return "the file" if model is Config else "a " + model.__name__.removesuffix("Settings").lower()
+    return TITLES.get(model) or "a " + model.__name__.removesuffix("Settings").lower()
 
 
 def default(field: FieldInfo) -> str:
     if field.is_required():
         return "required"
     value = field.get_default(call_default_factory=True) if field.default_factory in (list, dict) else field.default
-    if value is PydanticUndefined or value is None or value in ([], {}):
+    if value is PydanticUndefined or value is None or value in ([], {}, frozenset()):
         return "–"
     return f"`{value.reveal() if isinstance(value, SecretText) else value}`"
 

@@ -47,7 +47,7 @@ from xrouter.providers import _accounts as accounts
 from xrouter.providers._accounts import Account, Accounts, transport_for
 from xrouter.replay import catalogue
 from xrouter.replay.stored import Explainer
-from xrouter.settings import Config, ConfigError, ProviderSettings, Settings
+from xrouter.settings import Config, ConfigError, ProviderSettings, RouteSettings, RoutingSettings, Settings
 from xrouter.stores.books import Books, journals_of, open_books
 from xrouter.stores.host_counters import HostCounters, host_id
 from xrouter.stores.journal import FileJournal
@@ -100,6 +100,8 @@ async def check(
     written: Mapping[str, ProviderSettings],
     aliases: Mapping[str, list[str]],
     defaults: Mapping[Operation, str],
+    routes: Mapping[str, RouteSettings] | None = None,
+    routing: RoutingSettings | None = None,
 ) -> tuple[list[Deployment], list[str]]:
     """Everything that the start would find wrong behind what reads well, all of it; and the deployments that are
     right. Reaches out to nobody."""
@@ -138,10 +140,24 @@ async def check(
                 catalog.build(found, led, default_models={operation: wanted})
             except ValueError as error:
                 problems.append(str(error))
+    usual, routes = routing or RoutingSettings(), routes or {}
+    for name, route in routes.items():
+        if name not in aliases and all(one in plain for one in _models_of(name, route)):
+            try:
+                catalog.build(found, {}, policies={name: route.policy(usual)})
+            except ValueError as error:
+                problems.append(str(error))
     own = settings.default_model
-    if not problems and own is not None and own not in plain and own not in led:
+    if not problems and own is not None and own not in plain and own not in led and own not in routes:
         problems.append(f"XROUTER_DEFAULT_MODEL: {own!r} is not served")
     return found, list(dict.fromkeys(problems))
+
+
+def _models_of(name: str, route: RouteSettings) -> list[str]:
+    """Every model that a route names."""
+    policy = route.policy(RoutingSettings())
+    opened = [model for models in policy.fallbacks.values() for model in models]
+    return [*([] if route.models else [name]), *policy.names, *opened]
 
 
 class App:

@@ -227,9 +227,9 @@ async def test_a_strictness_that_is_neither_is_refused() -> None:
 async def test_other_preferences_stay_and_are_reported_by_whoever_cannot_follow_them() -> None:
     place = world(a=Script([answer("a")]))
     async with client(place) as sdk:
-        wanted = {"provider": {"require_parameters": False, "only": ["x"]}}
+        wanted = {"provider": {"require_parameters": False, "only": ["A"], "quantizations": ["fp8"]}}
         await sdk.chat.completions.create(model="a/m", messages=HI, extra_body=wanted)
-    assert asked(place)[0].field("provider") == {"only": ["x"]}
+    assert asked(place)[0].field("provider") == {"quantizations": ["fp8"]}
 
 
 # ── what OpenRouter adds ─────────────────────────────────────────────────────────────────────────────────

@@ -1,11 +1,11 @@
 """What of a plan a key may use, and the words of a refusal."""
 
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from tests.gateway.script import call_for
 
-from xrouter.core.call import Caller, Scope
+from xrouter.core.call import Call, Caller, Request, Scope
 from xrouter.core.chat import ChatRequest
 from xrouter.core.deployment import Deployment
 from xrouter.core.embeddings import EmbeddingsRequest
@@ -31,8 +31,13 @@ CATALOG = build(
 
 def allowed(caller: Caller, model: str, catalog: Catalog = CATALOG, *models: str) -> list[str]:
     request = ChatRequest(model=model, stream=False, fields={}, models=models)
-    call: Any = SimpleNamespace(caller=caller, request=request)
-    return [one.deployment.id for one in permit.narrow(call, route.plan(request, catalog), catalog)]
+    return [one.deployment.id for one in route.plan(request, catalog, call=asked(request, caller))]
+
+
+def asked(request: Request, caller: Caller) -> Call:
+    call = call_for(request)
+    call.caller = caller
+    return call
 
 
 def key(*groups: tuple[str, ...], **fields: Any) -> Caller:
@@ -88,9 +93,8 @@ def test_an_endpoint_that_is_not_allowed_is_refused() -> None:
     caller = key(operations=frozenset({Operation.CHAT}))
     assert allowed(caller, "a/one") == ["a/one"]
     request = EmbeddingsRequest(model="b/vectors", fields={}, inputs=("x",))
-    call: Any = SimpleNamespace(caller=caller, request=request)
     with pytest.raises(Forbidden, match="not be used for embeddings, only for: chat") as caught:
-        permit.narrow(call, route.plan(request, CATALOG), CATALOG)
+        route.plan(request, CATALOG, call=asked(request, caller))
     assert caught.value.code == "operation_not_allowed"
 
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 import yaml
+from pydantic import BaseModel
 
 from xrouter.cli import config_plan
 from xrouter.cli.config_files import read_all, with_file
@@ -30,7 +31,10 @@ def check_config(file: _File = None) -> None:
     for hint in (*unknown_variables(), *effective.hints):
         typer.echo(f"xrouter: {hint}", err=True)
     names = len(effective.config.providers)
-    typer.echo(f"good: {names} providers, {len(deployments)} models, {len(effective.config.aliases)} aliases")
+    typer.echo(
+        f"good: {names} providers, {len(deployments)} models, {len(effective.config.aliases)} aliases"
+        + (f", {len(effective.config.routes)} routes" if effective.config.routes else "")
+    )
 
 
 @app.command()
@@ -72,12 +76,22 @@ def _explained(settings: Settings, effective: Effective, deployments: list[Deplo
             }
             for name, targets in config.aliases.items()
         },
+        "routes": {
+            name: {"owner": "the file", "source": effective.sources[f"routes.{name}"], **_plain_route(route)}
+            for name, route in config.routes.items()
+        },
+        "routing": _plain_route(config.routing),
         "defaults": {
             "model": settings.default_model or config.default_model,
             **{operation.value: name for operation, name in config.default_models.items()},
         },
         "keys": {"owner": "the database", "source": "`xrouter keys`, /admin/keys"},
     }
+
+
+def _plain_route(settings: BaseModel) -> dict[str, Any]:
+    shown: dict[str, Any] = settings.model_dump(mode="json", exclude_unset=True)
+    return shown
 
 
 def _owner(source: str) -> str:

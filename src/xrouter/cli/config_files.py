@@ -8,7 +8,7 @@ from pathlib import Path
 from xrouter.app import check
 from xrouter.configuration.effective import Effective, load, read
 from xrouter.core.deployment import Deployment
-from xrouter.settings import ConfigError, Settings, draft_problems, sound_parts
+from xrouter.settings import ConfigError, Settings, draft_problems, sound_parts, sound_routes
 
 _LINE = re.compile(r"[^\n]*?:(?P<line>[0-9]+): ")
 
@@ -24,7 +24,8 @@ def read_all(settings: Settings) -> tuple[Effective, list[Deployment]]:
     problems = draft_problems(found.draft)
     told = {_place(problem) for problem in problems}
     accounts, aliases, defaults = sound_parts(found.draft)
-    deployments, later = asyncio.run(check(settings, accounts, aliases, defaults))
+    routes, routing = sound_routes(found.draft)
+    deployments, later = asyncio.run(check(settings, accounts, aliases, defaults, routes, routing))
     problems += [found.located(problem) for problem in later if problem.partition(": ")[0] not in told]
     if problems:
         raise ConfigError("\n".join(sorted(dict.fromkeys(problems), key=_line)))

@@ -63,6 +63,9 @@ def read(settings: Settings, *, vendors: bool) -> Drafted:
     written = data.get("aliases")
     taken = written if isinstance(written, dict) else {}
     sources |= {f"aliases.{name}": f"file {draft.source}" for name in taken}
+    routed = data.get("routes")
+    routed = routed if isinstance(routed, dict) else {}
+    sources |= {f"routes.{name}": f"file {draft.source}" for name in routed}
     hints: tuple[str, ...] = ()
     if vendors and settings.vendor_environment and not data.get("simulated"):
         kinds = {str(one.get("kind", "")) for one in own.values() if isinstance(one, dict)}
@@ -76,7 +79,7 @@ def read(settings: Settings, *, vendors: bool) -> Drafted:
         draft = replace(draft, files=(*draft.files, *found.files))
     if settings.config is None and not own:
         raise ConfigError("\n".join([nothing_to_serve(), *hints]))
-    added = aliases.built_in(own, taken) if written is None or isinstance(written, dict) else {}
+    added = aliases.built_in(own, {*taken, *routed}) if written is None or isinstance(written, dict) else {}
     sources |= {f"aliases.{name}": BUILT_IN for name in added}
     if own:
         data = {**data, "providers": own}

@@ -18,6 +18,7 @@ from xrouter.core.images import Images, ImagesRequest
 from xrouter.core.limits import Hold, Limit
 from xrouter.core.money import Price
 from xrouter.core.operation import Operation
+from xrouter.core.preferences import Preferences
 from xrouter.core.rerank import Ranking, RerankRequest
 
 Request: TypeAlias = ChatRequest | EmbeddingsRequest | ImagesRequest | RerankRequest
@@ -93,7 +94,9 @@ class Call(Struct, eq=False):  # a Struct, as all that every call makes: its con
     says who ends the call should it end before its answer does. `strict`: a parameter that a vendor has no word for
     is an error instead of being dropped. `end_user` is a pseudonym of whoever the client says that it asks for; `hold`
     what it holds of its caller's limits, None where there are none. `tags` are the client's own words for what the call
-    is for, each once. `explained`: the client wants to know why its answer came from where it came; `decision` is what
+    is for, each once. `preferences` are its wishes for the route, `session` its name for what belongs together.
+
+    `explained`: the client wants to know why its answer came from where it came; `decision` is what
     the choice was made from, packed (`core/decision.py`), None where there was nothing to choose.
     """
 
@@ -114,6 +117,8 @@ class Call(Struct, eq=False):  # a Struct, as all that every call makes: its con
     end_user: str | None = None
     hold: Hold | None = None
     tags: tuple[str, ...] = ()
+    preferences: Preferences | None = None
+    session: str | None = None
     explained: bool = False
     decision: bytes | None = None
     explanation: Explanation | None = None

@@ -57,6 +57,10 @@ class Tool(Struct, frozen=True):
     parameters: dict[str, Any] | None = None
 
 
+TEXT: Final = frozenset({"text"})
+"""What the messages of nearly every chat hold."""
+
+
 class ChatRequest(Struct, frozen=True):
     """What the client asked for.
 
@@ -69,6 +73,8 @@ class ChatRequest(Struct, frozen=True):
 
     `legacy_functions`: the client offered its tools as `functions`, and reads calls in that form only. The fields hold
     them as tools.
+
+    `inputs` are the kinds of content in its messages: text, image, file, audio.
     """
 
     operation: ClassVar[Operation] = Operation.CHAT
@@ -81,6 +87,7 @@ class ChatRequest(Struct, frozen=True):
     prompt: str | None = None
     prompts: tuple[str, ...] = ()
     legacy_functions: bool = False
+    inputs: frozenset[str] = TEXT
 
     def field(self, name: str) -> Any:
         """The decoded value of a field, or None where the client sent none (or null)."""

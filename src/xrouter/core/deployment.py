@@ -33,7 +33,10 @@ class Deployment:
     vendors that give one choice (`n`) or take one text for an embedding at a time: the pipeline then makes an attempt
     of each. `parameters` are the names of request parameters that a chat with it follows, `inputs` what a message may
     hold (text, image, file, audio), `context_tokens` how much it reads and writes together: what clients are told, and
-    None or empty where nobody knows.
+    None or empty where nobody knows. `base_url` is the operator's own, empty where the kind's is used. `key` names the
+    deployment where its health is counted: the same after a reload and in every process that reads the same file.
+    `region` is where it processes data, None where nobody says; `tags` are the operator's own words for it;
+    `inputs_known` says that somebody has said what `inputs` are.
     """
 
     id: str
@@ -51,3 +54,12 @@ class Deployment:
     parameters: frozenset[str] = field(default=frozenset(), hash=False)
     inputs: frozenset[str] = field(default=frozenset({"text"}), hash=False)
     context_tokens: int | None = field(default=None, hash=False)
+    base_url: str = ""
+    region: str | None = None
+    tags: frozenset[str] = field(default=frozenset(), hash=False)
+    inputs_known: bool = False
+    key: str = field(init=False, default="", compare=False)
+
+    def __post_init__(self) -> None:
+        own = f"{self.provider}/{self.upstream_model}"
+        object.__setattr__(self, "key", " ".join([own, *filter(None, (self.credential, self.base_url))]))

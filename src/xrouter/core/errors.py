@@ -16,6 +16,7 @@ turns it into bytes.
     │   │   └── HeadersTooLarge       431
     │   ├── UnsupportedMedia          415
     │   └── RateLimited               429  a limit of the caller is used up; says whose, and when it passes
+    ├── NoRoute                       503  no deployment meets what the request or its route demands
     ├── Overloaded                    503  we are draining, or a queue is full
     ├── Internal                      500  our own fault
     └── UpstreamError                 a provider's fault; `provider` names it
@@ -158,6 +159,15 @@ class RateLimited(ClientError):
     default_code = "rate_limit_exceeded"
     headers: tuple[tuple[bytes, bytes], ...] = ()
     """What is left of the caller's limits."""
+
+
+class NoRoute(GatewayError):
+    """Deployments there are, but none that meets what the request or its route demands. `metadata` says for each what
+    took it out. Repeating does not help, so the client is told not to."""
+
+    status = 503
+    type = "invalid_request_error"
+    default_code = "no_route"
 
 
 class Overloaded(GatewayError):

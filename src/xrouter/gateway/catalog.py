@@ -1,12 +1,17 @@
-"""The models this gateway serves: ids, aliases, and the deployments behind them."""
+"""The models this gateway serves: ids, aliases, routes, and the deployments behind them."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 
+import msgspec
+
 from xrouter.core.deployment import Deployment
 from xrouter.core.errors import NotFound
 from xrouter.core.operation import Operation
+from xrouter.core.policy import USUAL, Policy, Strategy
+from xrouter.gateway import group, variants
+from xrouter.gateway.group import Group
 
 FaultHint = Callable[[str], str | None]
 
@@ -22,8 +27,11 @@ class Catalog:
     An unknown model becomes the operation's own of `default_models`, or `default_model` where that can do it.
 
     `simulated` says that the upstreams are our simulators: then `id+fault` asks for `id` with that fault, and
-    `fault_hint` gives None for a fault that they know, words for any other. `revision` names the configuration that it
-    was made of (`configuration/picture.py`).
+    `fault_hint` gives None for a fault that they know, words for any other.
+
+    `policies` are the routes by name, `usual` is that of every other name; `ids` are the names that are models' own.
+    `groups` is filled with what is precomputed of each name, when it is asked for first. `revision` names the
+    configuration that it was made of (`configuration/picture.py`).
     """
 
     served: Mapping[str, tuple[Deployment, ...]]
@@ -31,7 +39,46 @@ class Catalog:
     simulated: bool = False
     fault_hint: FaultHint = _any_fault
     default_models: Mapping[Operation, str] = field(default_factory=dict)
+    policies: Mapping[str, Policy] = field(default_factory=dict)
+    usual: Policy = USUAL
+    ids: frozenset[str] = frozenset()
     revision: str = ""
+    groups: dict[str, Group] = field(default_factory=dict, compare=False, repr=False)
+
+    def group(self, model: str, operation: Operation = Operation.CHAT, param: str = "model") -> Group:
+        """What is known of the name `model`, or of the operation's default model where one is set and `model` is
+        unknown. A variant (`:floor`) is a group of its own, and so is a simulated fault.
+
+        Raises `NotFound` that lists near names; `param` is the request field that named the model.
+        """
+        found = self.groups.get(model)
+        if found is not None and found.source is self.served.get(found.base):
+            return found
+        base, strategy = self._meant(model)
+        if base in self.served:
+            made = self.groups[model] = self._group(model, base, self.served[base], strategy)
+            return made
+        if self.simulated and "+" in base:
+            return self._group(model, base.partition("+")[0], self._faulty(base, param), strategy)
+        served = self.deployments(model, operation, param)
+        default = self._default(operation)
+        assert default is not None, "else nobody is served"
+        return self._group(model, default, served, strategy)
+
+    def _meant(self, model: str) -> tuple[str, Strategy | None]:
+        """The id, and the order that its variant asks for. What is served under the whole name has no variant."""
+        return (model, None) if model in self.served else variants.split(model)
+
+    def plain(self, model: str) -> str:
+        """The name without variant and simulated fault."""
+        base, _ = self._meant(model)
+        return base.partition("+")[0] if self.simulated and base not in self.served else base
+
+    def _group(self, name: str, base: str, source: tuple[Deployment, ...], strategy: Strategy | None) -> Group:
+        policy = self.policies.get(base, self.usual)
+        if strategy is not None:
+            policy = msgspec.structs.replace(policy, strategy=strategy)
+        return group.make(name, base, policy, source)
 
     def deployments(
         self, model: str, operation: Operation = Operation.CHAT, param: str = "model"
@@ -40,6 +87,7 @@ class Catalog:
 
         Raises `NotFound` that lists near names; `param` is the request field that named the model.
         """
+        model, _ = self._meant(model)
         found = self.served.get(model)
         if found is not None:
             return found
@@ -101,10 +149,13 @@ def build(
     default_models: Mapping[Operation, str] | None = None,
     simulated: bool = False,
     fault_hint: FaultHint = _any_fault,
+    policies: Mapping[str, Policy] | None = None,
+    usual: Policy = USUAL,
 ) -> Catalog:
-    """A catalog from deployments and aliases. An alias without targets, with one that nobody serves or with the name
-    of a model, and a default that nobody serves or that cannot do its operation raise ValueError. Several deployments
-    with one id serve it in their order; a deployment that is named twice is tried as one."""
+    """A catalog from deployments, aliases and routes. An alias or a route without targets, with one that nobody serves
+    or with the name of a model (a route may have it), and a default that nobody serves or that cannot do its operation
+    raise ValueError. Several deployments with one id serve it in their order; a deployment that is named twice is tried
+    as one."""
     served: dict[str, tuple[Deployment, ...]] = {}
     for deployment in deployments:
         served[deployment.id] = _each_once((*served.get(deployment.id, ()), deployment))
@@ -118,6 +169,8 @@ def build(
         served[alias] = _each_once(deployment for target in targets for deployment in plain[target])
         if not served[alias]:
             raise ValueError(f"alias {alias!r} names no model")
+    for name, policy in (policies or {}).items():
+        served[name] = _routed(name, policy, plain)
     if default_model is not None and default_model not in served:
         raise ValueError(f"default_model: {default_model!r} is not served; known: {_names(served)}")
     for operation, name in (default_models or {}).items():
@@ -125,7 +178,38 @@ def build(
             raise ValueError(f"default_models.{operation}: {name!r} is not served; known: {_names(served)}")
         if not _any_serves(served[name], operation):
             raise ValueError(f"default_models.{operation}: {name!r} does not do that")
-    return Catalog(served, default_model, simulated, fault_hint, default_models or {})
+    return Catalog(
+        served,
+        default_model,
+        simulated,
+        fault_hint,
+        default_models or {},
+        policies=policies or {},
+        usual=usual,
+        ids=frozenset(plain),
+    )
+
+
+def _routed(name: str, policy: Policy, plain: Mapping[str, tuple[Deployment, ...]]) -> tuple[Deployment, ...]:
+    """Every deployment that a route may lead to, its own models first. Raises ValueError."""
+    own = () if policy.models else (name,)
+    for model in (*own, *policy.names, *(model for opened in policy.fallbacks.values() for model in opened)):
+        if model not in plain:
+            raise ValueError(f"routes.{name}: names {model!r}, which no provider serves")
+    source = _each_once(deployment for model in (*own, *policy.names) for deployment in plain[model])
+    for rule in policy.rules:
+        led = policy.models if rule.models is None else rule.models
+        tags = policy.with_tags | rule.with_tags
+        if tags and not any(tags <= one.tags for model in led or own for one in plain[model]):
+            raise ValueError(f"routes.{name}: {rule.name} asks for {', '.join(sorted(tags))}, which no deployment has")
+    if policy.with_tags and not any(policy.with_tags <= one.tags for one in source):
+        raise ValueError(f"routes.{name}: asks for {', '.join(sorted(policy.with_tags))}, which no deployment has")
+    for regions in (policy.regions, *(rule.regions for rule in policy.rules)):
+        if regions is not None and not any(one.region in regions for one in source):
+            raise ValueError(
+                f"routes.{name}: allows {', '.join(sorted(regions)) or 'no region'}, where no deployment is"
+            )
+    return source
 
 
 def _any_serves(deployments: tuple[Deployment, ...], operation: Operation) -> bool:

@@ -172,6 +172,7 @@ def _show(attempt: Attempt, gateway: Gateway) -> None:
     call, now = attempt.call, gateway.clock.monotonic()
     attempt.phase = Phase.SHOWN
     attempt.first_content_at = record.wall(call, now)
+    gateway.health.shown(attempt, now)
     if call.request.stream and call.served_model is None:
         gateway.telemetry.first_content(call, now - call.started)
     call.served_model = attempt.model

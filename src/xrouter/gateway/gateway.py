@@ -8,6 +8,7 @@ from xrouter.core.gcra import MemoryCounters
 from xrouter.core.ports import ChatProvider, Journal, KeyStore, Slots, Telemetry
 from xrouter.core.pseudonym import Pseudonyms
 from xrouter.gateway.catalog import Catalog
+from xrouter.gateway.health import Health
 from xrouter.gateway.limiter import Limiter
 from xrouter.gateway.output_guess import OutputGuess
 
@@ -32,3 +33,4 @@ class Gateway:
     pseudonyms: Pseudonyms | None = None
     limiter: Limiter = field(default_factory=_alone)
     output_guess: OutputGuess = field(default_factory=OutputGuess)
+    health: Health = field(default_factory=Health)

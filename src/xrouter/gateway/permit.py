@@ -1,4 +1,4 @@
-"""What of a plan the caller's key may use: endpoints and models. Pure.
+"""What the caller's key may use: endpoints and models. Pure.
 
 A model is allowed by the name that leads to it (an id or an alias that is served here) or by its deployment's id. A
 name that nobody serves, and that became the default model, allows nothing: else `cheap/*` would open whatever that is.
@@ -10,12 +10,17 @@ from xrouter.core.call import Call, Caller
 from xrouter.core.deployment import Deployment
 from xrouter.core.errors import Forbidden
 from xrouter.core.globs import match_any
+from xrouter.gateway.candidate import Candidate
 from xrouter.gateway.catalog import Catalog
-from xrouter.gateway.route import Candidate
 
 
-def narrow(call: Call, plan: tuple[Candidate, ...], catalog: Catalog) -> tuple[Candidate, ...]:
-    """The candidates that the key allows, in their order. Raises `Forbidden`, which says what it does allow."""
+def restricts(caller: Caller) -> bool:
+    """May the key not use everything?"""
+    return bool(caller.models) or caller.operations is not None
+
+
+def check_operation(call: Call) -> None:
+    """Raises `Forbidden` for an endpoint that the key is not for."""
     caller, operation = call.caller, call.request.operation
     if caller.operations is not None and operation not in caller.operations:
         allowed = ", ".join(sorted(caller.operations)) or "nothing"
@@ -23,12 +28,11 @@ def narrow(call: Call, plan: tuple[Candidate, ...], catalog: Catalog) -> tuple[C
             f"The API key '{caller.name}' may not be used for {operation.value}, only for: {allowed}.",
             code="operation_not_allowed",
         )
-    if not caller.models:
-        return plan
-    found = tuple([one for one in plan if _may_use(caller, one.model, one.deployment, catalog)])
-    if not found:
-        raise refusal(caller, call.request.model)
-    return found
+
+
+def may_use(caller: Caller, candidate: Candidate, catalog: Catalog) -> bool:
+    """Is the candidate within what the key may use?"""
+    return not caller.models or _may_use(caller, candidate.model, candidate.deployment, catalog)
 
 
 def sees(caller: Caller, name: str, deployments: tuple[Deployment, ...], catalog: Catalog) -> bool:
@@ -52,10 +56,15 @@ def refusal(caller: Caller, model: str) -> Forbidden:
 
 
 def _may_use(caller: Caller, name: str, deployment: Deployment, catalog: Catalog) -> bool:
+    """By the name that was asked for, or by the deployment's own. A model's own id allows that model only, whatever its
+    route may lead to besides."""
     found = deployment.id
     if catalog.simulated:  # `id+fault` is the model `id`
-        name, found = name.partition("+")[0], found.partition("+")[0]
-    return _match(caller.models, found, name if name in catalog.served else found)
+        found = found.partition("+")[0]
+    name = catalog.plain(name)  # and `name:floor` is `name`
+    if name not in catalog.served or name in catalog.ids:
+        name = found
+    return _match(caller.models, found, name)
 
 
 @lru_cache(maxsize=10_000)

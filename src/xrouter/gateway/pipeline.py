@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 
 from xrouter.core.call import Call, Caller, Piece, Scope
 from xrouter.core.closing import closing
-from xrouter.gateway import authenticate, deadline, dispatch, fan_out, limits, permit, route
+from xrouter.gateway import authenticate, deadline, decide, dispatch, fan_out, limits, route
 from xrouter.gateway.gateway import Gateway
 
 
@@ -30,8 +30,8 @@ def converse(call: Call, gateway: Gateway) -> AsyncGenerator[Piece, None]:
     wait = limits.admit(call, gateway)
     if wait is not None:
         return _after(wait, call, gateway)
-    plan = route.plan(call.request, gateway.catalog)
-    plan = permit.narrow(call, plan, gateway.catalog)
+    plan = route.plan(call.request, gateway.catalog, gateway.health, call, guess=gateway.output_guess)
+    decide.note(call, plan, gateway)
     deadline.begin(call, plan)
     parts, plan = fan_out.split(call.request, plan)
     if parts:

@@ -25,6 +25,7 @@ def begin(call: Call, candidate: Candidate, gateway: Gateway, part: Request | No
         part=part,
     )
     made.append(attempt)
+    gateway.health.began(attempt)
     return attempt
 
 
@@ -43,6 +44,7 @@ def end(attempt: Attempt, error: BaseException | None, gateway: Gateway) -> bool
     """
     if attempt.phase is Phase.CONNECTING and not isinstance(error, UpstreamError):
         attempt.call.attempts.remove(attempt)
+        gateway.health.withdrawn(attempt)
         return False
     now = gateway.clock.monotonic()
     attempt.ended, attempt.ended_at = now, wall(attempt.call, now)
@@ -54,6 +56,7 @@ def end(attempt: Attempt, error: BaseException | None, gateway: Gateway) -> bool
     else:
         attempt.state, attempt.error = State.CANCELLED, attempt.call.cut_by
     meter.settle(attempt)
+    gateway.health.ended(attempt, error)
     gateway.journal.settle(attempt)
     gateway.telemetry.attempt_ended(attempt)
     return True

@@ -1,59 +1,79 @@
-"""Which deployments may serve a request, and in which order. Pure."""
+"""Which deployments may serve a request, and in which order. Pure: the same request, catalogue, health and seed give
+the same plan.
 
-from msgspec import Struct
+Here is the way that nearly every call takes: one name, and nothing but an order to choose. Whoever has wishes, rules,
+a key that may not use everything, or asks why, goes through `gateway/weighing.py`.
+"""
 
-from xrouter.core.call import Request
-from xrouter.core.deployment import Deployment
-from xrouter.core.errors import Invalid
-from xrouter.core.operation import Operation
+from xrouter.core.call import Call, Request
+from xrouter.core.policy import Strategy
+from xrouter.gateway import eligibility, situation, strategies, weighing
+from xrouter.gateway.candidate import Candidate
 from xrouter.gateway.catalog import Catalog
+from xrouter.gateway.group import Group
+from xrouter.gateway.health import Health
+from xrouter.gateway.output_guess import OutputGuess
+from xrouter.gateway.trace import Trace
 
-_MOST_NAMES = 5
+__all__ = ["Candidate", "plan"]
+
+_UNKNOWN = Health()
+_GUESS = OutputGuess()
 
 
-class Candidate(Struct, frozen=True, eq=False):
-    """A deployment, and the client's own name (`model`) that led to it. Compared by identity: one plan, one object."""
+def plan(
+    request: Request,
+    catalog: Catalog,
+    health: Health = _UNKNOWN,
+    call: Call | None = None,
+    *,
+    guess: OutputGuess = _GUESS,
+    seed: int | None = None,
+    trace: Trace | None = None,
+) -> tuple[Candidate, ...]:
+    """The candidates in order: those of `model`, then those of each entry of `models`, each deployment once.
 
-    model: str
-    deployment: Deployment
+    `call` says who asks and with which wishes; without one nobody in particular asks. `guess` knows how long answers
+    usually are. `seed` is the call's own where none is given. `trace` is filled with how the plan came about.
 
-
-def plan(request: Request, catalog: Catalog) -> tuple[Candidate, ...]:
-    """The candidates in order: those of `model`, then those of each entry of `models`, each deployment once, as far
-    as they do what is asked for.
-
-    Raises `NotFound` for an unknown model, in whichever of the two fields it stands, and `Invalid` where none of the
-    known ones can do it.
+    Raises `NotFound` for an unknown model, in whichever of the two fields it stands, `Invalid` where none of the
+    known ones can do it, `Forbidden` where the key may use none of them, and `NoRoute` where the request or its route
+    demands what none of them meets.
     """
-    model, operation = request.model, request.operation
-    if not request.models:  # the catalog holds each deployment of a model once
-        served = catalog.deployments(model, operation)
-        found = tuple([Candidate(model, one) for one in served if operation in one.serves])
-        return found or _refuse(request, served, catalog)
-    wanted = {model: "model"}
-    for index, name in enumerate(request.models):
-        wanted.setdefault(name, f"models[{index}]")
-    each: dict[int, Candidate] = {}
-    for name, param in wanted.items():
-        for deployment in catalog.deployments(name, operation, param):
-            each.setdefault(id(deployment), Candidate(name, deployment))
-    able = tuple(one for one in each.values() if operation in one.deployment.serves)
-    return able or _refuse(request, tuple(one.deployment for one in each.values()), catalog)
-
-
-def _refuse(request: Request, served: tuple[Deployment, ...], catalog: Catalog) -> tuple[Candidate, ...]:
-    """Raises the `Invalid` that says what the model does do, and who does what was asked for."""
-    operation = request.operation
-    does = sorted({done.value for deployment in served for done in deployment.serves})
-    able = _able(operation, catalog)
-    more = f", and {len(able) - _MOST_NAMES} more" if len(able) > _MOST_NAMES else ""
-    others = f"models for it: {', '.join(able[:_MOST_NAMES])}{more}" if able else "no model here does"
-    raise Invalid(
-        f"The model '{request.model[:200]}' does {', '.join(does)}, not {operation.value}; {others}.",
-        code="model_not_supported",
-        param="model",
+    if trace is None and not request.models and (call is None or _asks_nothing(call)):
+        group = catalog.group(request.model, request.operation)
+        found = group.candidates.get(request.operation)
+        if found is not None and not group.restricted and eligibility.fits_all(request, group):
+            if len(found) == 1:
+                return found
+            return _balanced(request, group, found, health, call, guess, seed)
+    return weighing.plan(
+        request, catalog, health, call, guess, situation.seed_of(call) if seed is None else seed, trace
     )
 
 
-def _able(operation: Operation, catalog: Catalog) -> list[str]:
-    return [name for name, found in catalog.served.items() if any(operation in one.serves for one in found)]
+def _asks_nothing(call: Call) -> bool:
+    """Nothing but the name decides."""
+    caller = call.caller
+    return call.preferences is None and not call.strict and not caller.models and caller.operations is None
+
+
+def _balanced(
+    request: Request,
+    group: Group,
+    found: tuple[Candidate, ...],
+    health: Health,
+    call: Call | None,
+    guess: OutputGuess,
+    seed: int | None,
+) -> tuple[Candidate, ...]:
+    """Candidates that all can and may, in the order of their route, without those who are ejected."""
+    now, ejected = 0.0 if call is None else call.started, health.ejected
+    left = [one for one in found if ejected(one.deployment, now) is None]
+    if not left:
+        return tuple(weighing.in_panic(found, health))
+    policy = group.policy
+    if policy.strategy is Strategy.PRIORITY:
+        return found if len(left) == len(found) else tuple(left)
+    seed = situation.seed_of(call) if seed is None else seed
+    return tuple(strategies.arrange(policy.strategy, left, situation.look(request, call, policy, health, guess, seed)))

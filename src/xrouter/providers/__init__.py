@@ -277,6 +277,10 @@ def list_deployments(
             or facts[model.name].inputs
             or frozenset({"text", "image"} if sees(model.name) else {"text"}),
             context_tokens=model.context_tokens or facts[model.name].context_tokens,
+            region=model.region or settings.region,
+            tags=settings.tags | model.tags,
+            inputs_known=bool(model.inputs or facts[model.name].inputs),
+            base_url=settings.base_url or "",
         )
         for model in settings.models
     )

@@ -32,6 +32,8 @@ def of_config(
             default_models=config.default_models,
             simulated=config.simulated,
             fault_hint=faults.hint,
+            policies={name: route.policy(config.routing) for name, route in config.routes.items()},
+            usual=config.routing.policy(),
         )
     except ValueError as error:
         raise ConfigError(str(error)) from error

@@ -13,6 +13,7 @@ from xrouter.settings.draft import (
     parse_config,
     read_draft,
     sound_parts,
+    sound_routes,
 )
 from xrouter.settings.environment import Settings, environment, load_settings, secret_path, unknown_variables
 from xrouter.settings.operator_file import (
@@ -23,6 +24,7 @@ from xrouter.settings.operator_file import (
     check_upstream_url,
 )
 from xrouter.settings.prices import UNPRICED, PriceSettings, price_over_time
+from xrouter.settings.routes import RouteSettings, RoutingSettings
 from xrouter.settings.secret_text import FILE_ENDING, SecretText, read_secret_file, secret_fields
 from xrouter.settings.words import ConfigError, in_words
 
@@ -35,6 +37,8 @@ __all__ = [
     "ModelSettings",
     "PriceSettings",
     "ProviderSettings",
+    "RouteSettings",
+    "RoutingSettings",
     "SecretText",
     "Settings",
     "TimeoutSettings",
@@ -52,5 +56,6 @@ __all__ = [
     "secret_fields",
     "secret_path",
     "sound_parts",
+    "sound_routes",
     "unknown_variables",
 ]

@@ -15,6 +15,7 @@ from xrouter.core.operation import Operation
 from xrouter.settings.environment import environment, secret_path
 from xrouter.settings.operator_file import Config, ModelSettings, ProviderSettings, TimeoutSettings
 from xrouter.settings.prices import PriceSettings
+from xrouter.settings.routes import CanarySettings, FallbackSettings, RouteSettings, RoutingSettings, RuleSettings
 from xrouter.settings.secret_text import FILE_ENDING, secret_fields
 from xrouter.settings.words import ConfigError, in_words
 
@@ -146,6 +147,18 @@ def draft_problems(draft: Draft) -> list[str]:
     return list(dict.fromkeys(problems))
 
 
+def sound_routes(draft: Draft) -> tuple[dict[str, RouteSettings], RoutingSettings]:
+    """The routes that read well, whatever is wrong with the rest, and what holds for all."""
+    routes: dict[str, RouteSettings] = {}
+    for name, route in _mapping(draft.data, "routes").items():
+        with suppress(ValidationError):
+            routes[str(name)] = RouteSettings.model_validate(route)
+    try:
+        return routes, RoutingSettings.model_validate(_mapping(draft.data, "routing"))
+    except ValidationError:
+        return routes, RoutingSettings()
+
+
 def sound_parts(draft: Draft) -> tuple[dict[str, ProviderSettings], dict[str, list[str]], dict[Operation, str]]:
     """The providers, aliases and default models of a draft that read well, whatever is wrong with the rest."""
     accounts: dict[str, ProviderSettings] = {}
@@ -195,12 +208,49 @@ def _wrong_names(data: object) -> Iterator[tuple[Place, str]]:
         for number, target in enumerate(targets if isinstance(targets, list) else ()):
             if _leads_nowhere(target, ids, unread):
                 yield ("aliases", alias, number), _unknown_model(target, ids)
-    served = [*ids, *map(str, aliases)]
+    routes = _mapping(data, "routes")
+    yield from _wrong_routes(routes, aliases, ids, unread)
+    served = [*ids, *map(str, aliases), *map(str, routes)]
     defaults: dict[Place, Any] = {("default_model",): data.get("default_model")} if isinstance(data, dict) else {}
     defaults |= {("default_models", work): name for work, name in _mapping(data, "default_models").items()}
     for place, name in defaults.items():
         if _leads_nowhere(name, served, unread):
             yield place, _unknown_model(name, served)
+
+
+def _wrong_routes(
+    routes: dict[Any, Any], aliases: dict[Any, Any], ids: list[str], unread: set[str]
+) -> Iterator[tuple[Place, str]]:
+    """Names of routes that cannot be, and models that they name and nobody serves."""
+    for name, route in routes.items():
+        place: Place = ("routes", name)
+        if name in aliases:
+            yield place, "is an alias, too; keep one of them"
+        if not str(name).strip():
+            yield place, "needs a name"
+        if not isinstance(route, dict):
+            continue
+        if not route.get("models") and _leads_nowhere(str(name), ids, unread):
+            yield place, "needs models: its name is not that of a model"
+        for where, model in _named_models(route):
+            if _leads_nowhere(model, ids, unread):
+                yield (*place, *where), _unknown_model(model, ids)
+
+
+def _named_models(route: dict[Any, Any]) -> Iterator[tuple[Place, Any]]:
+    yield from _listed(route.get("models"), ("models",))
+    for number, rule in enumerate(rules if isinstance(rules := route.get("rules"), list) else ()):
+        yield from _listed(rule.get("models") if isinstance(rule, dict) else None, ("rules", number, "models"))
+    for kind, models in _mapping(route, "fallbacks").items():
+        yield from _listed(models, ("fallbacks", kind))
+    for model in _mapping(route, "weights"):
+        yield ("weights", model), model
+    yield ("canary", "model"), _mapping(route, "canary").get("model")
+
+
+def _listed(models: object, place: Place) -> Iterator[tuple[Place, Any]]:
+    for number, model in enumerate(models if isinstance(models, list) else ()):
+        yield (*place, number), model
 
 
 def _leads_nowhere(name: object, known: list[str], unread: set[str]) -> bool:
@@ -295,7 +345,9 @@ def _known_keys(place: Place) -> set[str]:
     """The keys that may stand where `place` does."""
     words = [part for part in place if isinstance(part, str)]
     model: type[BaseModel] = Config
-    if "timeouts" in words[:-1]:
+    if place[:1] in (("routes",), ("routing",)):
+        model = _route_part(words)
+    elif "timeouts" in words[:-1]:
         model = TimeoutSettings
     elif "price" in words[3:-1]:
         model = PriceSettings
@@ -304,3 +356,10 @@ def _known_keys(place: Place) -> set[str]:
     elif len(words) > 2:
         model = ProviderSettings
     return {*model.model_fields, *(name + FILE_ENDING for name in secret_fields(model))}
+
+
+def _route_part(words: list[str]) -> type[BaseModel]:
+    if words[0] == "routing":
+        return RoutingSettings if len(words) > 1 else Config
+    parts: dict[str, type[BaseModel]] = {"rules": RuleSettings, "canary": CanarySettings, "fallbacks": FallbackSettings}
+    return parts.get(words[2], RouteSettings) if len(words) > 3 else RouteSettings

@@ -1,4 +1,4 @@
-"""The operator's `xrouter.yaml`: providers, their models, aliases."""
+"""The operator's `xrouter.yaml`: providers, their models, aliases, routes."""
 
 import re
 from ipaddress import IPv4Network, IPv6Network
@@ -12,6 +12,7 @@ from xrouter.core.deployment import Timeouts
 from xrouter.core.operation import Operation
 from xrouter.core.secret import Secret
 from xrouter.settings.prices import Prices
+from xrouter.settings.routes import Region, RouteSettings, RoutingSettings, Tags
 from xrouter.settings.secret_text import SecretText
 from xrouter.settings.strict import Strict
 
@@ -41,11 +42,17 @@ class ModelSettings(Strict):
         "and unpriced where there is none.",
     )
     context_tokens: int | None = Field(
-        None, ge=1, description="How much it reads and writes together, for clients that ask. Unset: what is known."
+        None,
+        ge=1,
+        description="How much it reads and writes together; who asks for more is not sent there. Unset: what is known.",
     )
     inputs: frozenset[Literal["text", "image", "file", "audio", "video"]] | None = Field(
-        None, description="What a message may hold, for clients that ask. Unset: what is known, else text."
+        None,
+        description="What a message may hold; other content is not sent there. Unset: what is known; who "
+        "lists the models is told text.",
     )
+    region: Region | None = Field(None, description="Where it processes data, such as `ru`. Unset: the provider's.")
+    tags: Tags = Field(frozenset(), description="Words of yours that routes ask for, beside the provider's.")
     timeouts: TimeoutSettings | None = None
     options: dict[str, Any] = Field(
         default_factory=dict, repr=False, description="What this kind lets one model have for itself."
@@ -106,6 +113,8 @@ class ProviderSettings(Strict):
     max_concurrency: int | None = Field(
         None, ge=0, le=1024, description="Calls at once for this account, over all workers; 0 is unlimited."
     )
+    region: Region | None = Field(None, description="Where it processes data, such as `ru`: for routes that ask.")
+    tags: Tags = Field(frozenset(), description="Words of yours that routes ask for (`with_tags`).")
     timeouts: TimeoutSettings = Field(default_factory=TimeoutSettings)
     options: dict[str, Any] = Field(
         default_factory=dict,
@@ -146,6 +155,10 @@ class Config(Strict):
 
     providers: dict[Annotated[str, AfterValidator(_provider_name)], ProviderSettings]
     aliases: dict[str, list[str]] = Field(default_factory=dict, description="name -> model ids, tried in order.")
+    routes: dict[str, RouteSettings] = Field(
+        default_factory=dict, description="name -> how it is routed: aliases with a strategy, and models' own ids."
+    )
+    routing: RoutingSettings = Field(default_factory=RoutingSettings)
     default_model: str | None = Field(None, description="As XROUTER_DEFAULT_MODEL, which wins.")
     default_models: dict[Operation, str] = Field(
         default_factory=dict,

@@ -6,8 +6,8 @@ from xrouter.dialects.openai.fields import preferred
 
 
 def _parse(body: bytes) -> Asked:
-    request, strict = preferred(chat_request.parse(body))
-    return Asked(request, chat_answer.whole, chat_answer.ChunkWriter, strict)
+    request, preferences = preferred(chat_request.parse(body))
+    return Asked(request, chat_answer.whole, chat_answer.ChunkWriter, preferences)
 
 
 FORM = Form("chatcmpl", _parse)

@@ -11,8 +11,9 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Raw, Struct
 
-from xrouter.core.chat import ChatRequest, Fields, Role
+from xrouter.core.chat import TEXT, ChatRequest, Fields, Role
 from xrouter.core.errors import Invalid
+from xrouter.core.preferences import Preferences
 from xrouter.dialects.openai import legacy_functions
 from xrouter.dialects.openai.fields import (
     NAME,
@@ -21,7 +22,6 @@ from xrouter.dialects.openai.fields import (
     ModelId,
     ModelIds,
     Penalty,
-    Preferences,
     Stops,
     StreamOptions,
     Temperature,
@@ -146,7 +146,7 @@ def parse(body: bytes) -> ChatRequest:
 def made(fields: Fields, values: Mapping[str, Any]) -> ChatRequest:
     """The request out of its fields as text and as checked `values`. Raises `Invalid` for what contradicts itself."""
     require(values, "model", "messages")
-    looks_legacy = _check_messages(values["messages"])
+    looks_legacy, inputs = _check_messages(values["messages"])
     _check_tools(values)
     rest = fields.copy()
     for name in _TAKEN:
@@ -161,19 +161,21 @@ def made(fields: Fields, values: Mapping[str, Any]) -> ChatRequest:
         models=tuple(values.get("models") or ()),
         include_usage=include_usage(values),
         legacy_functions=legacy,
+        inputs=inputs,
     )
 
 
-def _check_messages(messages: list[_Message]) -> bool:
-    """Content has a form that its role may have, and each tool message answers an earlier call. True where the form
-    before tools stands among them."""
+def _check_messages(messages: list[_Message]) -> tuple[bool, frozenset[str]]:
+    """Content has a form that its role may have, and each tool message answers an earlier call. Gives whether the form
+    before tools stands among them, and the kinds of content."""
     calls: set[str] = set()
+    kinds: set[str] = set()
     legacy = False
     for index, message in enumerate(messages):
         place = f"messages[{index}]"
         first = bytes(memoryview(message.content)[:1])
         if first == b"[":
-            _check_parts(message.content, place)
+            kinds |= _check_parts(message.content, place)
         elif first != b'"' and not (first == b"n" and message.role in ("assistant", "function")):
             raise Invalid(
                 f"{place}.content: must be a string or an array of parts"
@@ -198,7 +200,7 @@ def _check_messages(messages: list[_Message]) -> bool:
                     f"{place}.tool_call_id: '{message.tool_call_id[:100]}' answers no tool call before it.",
                     param=f"{place}.tool_call_id",
                 )
-    return legacy
+    return legacy, TEXT if kinds <= TEXT else TEXT | kinds
 
 
 class _Part(Struct):
@@ -210,7 +212,11 @@ class _Part(Struct):
 _PARTS = msgspec.json.Decoder(list[_Part])
 
 
-def _check_parts(content: Raw, place: str) -> None:
+_INPUTS = {"image_url": "image", "input_audio": "audio", "file": "file"}
+"""The kinds of content by the types of parts; all others are text."""
+
+
+def _check_parts(content: Raw, place: str) -> set[str]:
     try:
         parts = _PARTS.decode(content)
     except msgspec.DecodeError as error:
@@ -222,6 +228,7 @@ def _check_parts(content: Raw, place: str) -> None:
         if part.type == "image_url" and bytes(memoryview(part.image_url)[:1]) != b"{":
             param = f"{place}.content[{index}].image_url"
             raise Invalid(f"{param}: must be an object with 'url'.", param=param)
+    return {_INPUTS.get(part.type, "text") for part in parts}
 
 
 def _check_tools(values: Mapping[str, Any]) -> None:

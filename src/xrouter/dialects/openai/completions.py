@@ -13,6 +13,7 @@ from msgspec import Meta, Raw
 from xrouter.core.call import Call, Piece
 from xrouter.core.chat import Answer, ChatRequest, Delta, Fields, Finish, FinishReason, Refusal, Start
 from xrouter.core.errors import GatewayError, Invalid
+from xrouter.core.preferences import Preferences
 from xrouter.dialects.openai import chat_answer, problems
 from xrouter.dialects.openai.endpoint import Asked, Form
 from xrouter.dialects.openai.fields import (
@@ -21,7 +22,6 @@ from xrouter.dialects.openai.fields import (
     ModelId,
     ModelIds,
     Penalty,
-    Preferences,
     Stops,
     StreamOptions,
     Temperature,
@@ -74,8 +74,8 @@ _LEGACY_REASONS: dict[FinishReason, str] = {"length": "length", "content_filter"
 _encode = msgspec.json.encode
 
 
-def parse(body: bytes) -> tuple[ChatRequest, bool]:
-    """The request as a chat, and whether it wants to be strict. Raises `Invalid` that names the field."""
+def parse(body: bytes) -> tuple[ChatRequest, Preferences | None]:
+    """The request as a chat, and its wishes for the route. Raises `Invalid` that names the field."""
     fields, values = _CHECKS.read(body)
     require(values, "model", "prompt")
     for name, reason in _REFUSED.items():
@@ -173,8 +173,8 @@ class Writer:
 
 
 def _asked(body: bytes) -> Asked:
-    request, strict = parse(body)
-    return Asked(request, whole, Writer, strict)
+    request, preferences = parse(body)
+    return Asked(request, whole, Writer, preferences)
 
 
 FORM = Form("cmpl", _asked)

@@ -13,9 +13,10 @@ from msgspec import Meta
 
 from xrouter.core.call import Call
 from xrouter.core.embeddings import Embeddings, EmbeddingsRequest
+from xrouter.core.preferences import Preferences
 from xrouter.dialects.openai import chat_answer
 from xrouter.dialects.openai.endpoint import Asked, Form
-from xrouter.dialects.openai.fields import Checks, ModelId, ModelIds, Preferences, Text, preferred, require, texts
+from xrouter.dialects.openai.fields import Checks, ModelId, ModelIds, Text, preferred, require, texts
 from xrouter.gateway import meter
 
 MAX_INPUTS = 2048
@@ -33,12 +34,12 @@ _CHECKS = Checks(TYPES)
 _OURS = frozenset({"dimensions", "encoding_format", "input", "model", "models"})
 
 
-def parse(body: bytes) -> tuple[EmbeddingsRequest, bool, bool]:
-    """The request, whether it wants to be strict, and whether it wants base64. Raises `Invalid` that names the
+def parse(body: bytes) -> tuple[EmbeddingsRequest, Preferences | None, bool]:
+    """The request, its wishes for the route, and whether it wants base64. Raises `Invalid` that names the
     field."""
     fields, values = _CHECKS.read(body)
     require(values, "model", "input")
-    request, strict = preferred(
+    request, preferences = preferred(
         EmbeddingsRequest(
             model=values["model"],
             inputs=texts("input", values["input"], MAX_INPUTS),
@@ -47,7 +48,7 @@ def parse(body: bytes) -> tuple[EmbeddingsRequest, bool, bool]:
             models=tuple(values.get("models") or ()),
         )
     )
-    return request, strict, values.get("encoding_format") == "base64"
+    return request, preferences, values.get("encoding_format") == "base64"
 
 
 def whole(call: Call, answer: Embeddings, *, packed: bool) -> bytes:
@@ -85,8 +86,8 @@ def _packed(vector: tuple[float, ...]) -> str:
 
 
 def _asked(body: bytes) -> Asked:
-    request, strict, packed = parse(body)
-    return Asked(request, partial(whole, packed=packed), strict=strict)
+    request, preferences, packed = parse(body)
+    return Asked(request, partial(whole, packed=packed), preferences=preferences)
 
 
 FORM = Form("embd", _asked)

@@ -15,6 +15,7 @@ from xrouter.core.call import Call, Caller, Piece, Request, Whole
 from xrouter.core.closing import closing
 from xrouter.core.errors import GatewayError, Internal, Invalid
 from xrouter.core.money import rub_text
+from xrouter.core.preferences import Preferences
 from xrouter.dialects import end_user, tags
 from xrouter.dialects.exchange import JSON, Exchange, Silence
 from xrouter.dialects.limits import Limits
@@ -42,13 +43,13 @@ class Writer(Protocol):
 class Asked(Struct):
     """A body, read: the request in our words, and how its answer is to be written.
 
-    `strict` as in `Call`; `writer` is None where nothing is ever streamed.
+    `preferences` are its wishes for the route; `writer` is None where nothing is ever streamed.
     """
 
     request: Request
     whole: Callable[[Call, Any], bytes]
     writer: Callable[[Call], Writer] | None = None
-    strict: bool = False
+    preferences: Preferences | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +100,7 @@ class Endpoint:
         clock = self._gateway.clock
         started = clock.monotonic()
         plain = _WISHES.isdisjoint(exchange.headers)
+        wishes = asked.preferences
         return Call(
             id=f"{self._form.prefix}-{exchange.id}",
             request=asked.request,
@@ -109,9 +111,11 @@ class Endpoint:
             timeout_s=None if plain else _timeout_s(exchange, asked.request.stream),
             client_request_id=None if plain else _client_request_id(exchange),
             dialect=self._form.dialect,
-            strict=asked.strict or (not plain and _is_strict(exchange)),
+            strict=bool(wishes and wishes.require_parameters) or (not plain and _is_strict(exchange)),
             end_user=self._end_user(exchange, caller, asked.request),
             tags=() if plain else tags.named(exchange),
+            preferences=wishes,
+            session=None if plain else _session(exchange),
         )
 
     def _end_user(self, exchange: Exchange, caller: Caller, request: Request) -> str | None:
@@ -173,6 +177,9 @@ def _names(provider: str, deployment: str) -> tuple[tuple[bytes, bytes], ...]:
     return (b"x-xrouter-provider", provider.encode()), (b"x-xrouter-model", deployment.encode())
 
 
+_SESSION = b"x-xrouter-session"
+_LONGEST_SESSION = 256
+
 # Headers that say something about a call; most requests come without any of them.
 _WISHES = frozenset(
     {
@@ -181,6 +188,7 @@ _WISHES = frozenset(
         b"x-stainless-read-timeout",
         b"x-request-id",
         b"x-client-request-id",
+        _SESSION,
         tags.HEADER,
     }
 )
@@ -197,6 +205,16 @@ def _is_strict(exchange: Exchange) -> bool:
             param="x-xrouter-strict-params",
         )
     return wanted.lower() == "true"
+
+
+def _session(exchange: Exchange) -> str | None:
+    """The client's name for what belongs together, such as a conversation: it stays where it is (docs/routing.md)."""
+    value = exchange.header(_SESSION)
+    if value is not None and not 0 < len(value) <= _LONGEST_SESSION:
+        raise Invalid(
+            f"The header 'x-xrouter-session' must have 1 to {_LONGEST_SESSION} characters.", param="x-xrouter-session"
+        )
+    return value
 
 
 def _timeout_s(exchange: Exchange, stream: bool) -> float | None:

@@ -14,6 +14,7 @@ from xrouter.core.chat import ChatRequest, Fields
 from xrouter.core.embeddings import EmbeddingsRequest
 from xrouter.core.errors import Invalid
 from xrouter.core.images import ImagesRequest
+from xrouter.core.preferences import NOTHING, Preferences
 from xrouter.core.rerank import RerankRequest
 
 MAX_MODELS = 16
@@ -35,12 +36,6 @@ class StreamOptions(Struct):
 
     include_usage: bool | None = None
     include_obfuscation: bool | None = None
-
-
-class Preferences(Struct):
-    """OpenRouter's `provider`, as far as it is followed."""
-
-    require_parameters: bool | None = None
 
 
 _TOP_LEVEL = msgspec.json.Decoder(dict[str, Raw])
@@ -69,23 +64,25 @@ class Checks:
 
 
 _AnyRequest = TypeVar("_AnyRequest", ChatRequest, EmbeddingsRequest, ImagesRequest, RerankRequest)
-_PREFERENCES = msgspec.json.Decoder(dict[str, Raw])
+_PREFERENCES = msgspec.json.Decoder(Preferences)
+_OBJECT = msgspec.json.Decoder(dict[str, Raw])
+_FOLLOWED = frozenset(Preferences.__struct_fields__)
 
 
-def preferred(request: _AnyRequest) -> tuple[_AnyRequest, bool]:
-    """The request without the preferences that are ours to follow, and whether it wants to be strict.
+def preferred(request: _AnyRequest) -> tuple[_AnyRequest, Preferences | None]:
+    """The request without the preferences that are ours to follow, and these; None where there are none.
 
     What else stands in `provider` stays there: no vendor gets it, and the client is told that it was dropped.
     """
     raw = request.fields.get("provider")
     if raw is None:
-        return request, False
-    rest = _PREFERENCES.decode(raw)
-    strict = rest.pop("require_parameters", _NULL) == Raw(b"true")
+        return request, None
+    found = _PREFERENCES.decode(raw)
+    rest = {name: value for name, value in _OBJECT.decode(raw).items() if name not in _FOLLOWED and value != _NULL}
     fields = {name: value for name, value in request.fields.items() if name != "provider"}
     if rest:
         fields["provider"] = Raw(msgspec.json.encode(rest))
-    return msgspec.structs.replace(request, fields=fields), strict
+    return msgspec.structs.replace(request, fields=fields), None if found == NOTHING else found
 
 
 def require(values: Mapping[str, Any], *names: str) -> None:

@@ -11,9 +11,10 @@ from msgspec import Meta
 from xrouter.core.call import Call
 from xrouter.core.errors import Invalid
 from xrouter.core.images import Images, ImagesRequest
+from xrouter.core.preferences import Preferences
 from xrouter.dialects.openai import chat_answer
 from xrouter.dialects.openai.endpoint import Asked, Form
-from xrouter.dialects.openai.fields import SIZE, Checks, ModelId, ModelIds, Preferences, Text, preferred, require
+from xrouter.dialects.openai.fields import SIZE, Checks, ModelId, ModelIds, Text, preferred, require
 from xrouter.gateway import meter
 
 MAX_PROMPT = 32_000
@@ -44,8 +45,8 @@ _OURS = frozenset({"model", "models", "n", "partial_images", "prompt", "response
 _FORMATS = {"image/png": "png", "image/webp": "webp", "image/jpeg": "jpeg"}
 
 
-def parse(body: bytes) -> tuple[ImagesRequest, bool]:
-    """The request, and whether it wants to be strict. Raises `Invalid` that names the field."""
+def parse(body: bytes) -> tuple[ImagesRequest, Preferences | None]:
+    """The request, and its wishes for the route. Raises `Invalid` that names the field."""
     fields, values = _CHECKS.read(body)
     require(values, "model", "prompt")
     if values.get("response_format") == "url":
@@ -107,8 +108,8 @@ def _usage(call: Call) -> dict[str, Any]:
 
 
 def _asked(body: bytes) -> Asked:
-    request, strict = parse(body)
-    return Asked(request, whole, strict=strict)
+    request, preferences = parse(body)
+    return Asked(request, whole, preferences=preferences)
 
 
 FORM = Form("img", _asked)

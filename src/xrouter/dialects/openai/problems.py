@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from xrouter.core.errors import GatewayError, MethodNotAllowed, RateLimited, UpstreamError
+from xrouter.core.errors import GatewayError, MethodNotAllowed, NoRoute, RateLimited, UpstreamError
 
 _WORTH_WAITING_S = 60
 """Official clients believe a `Retry-After` up to here; for a longer one they would repeat within seconds."""
@@ -35,16 +35,18 @@ def headers(error: GatewayError) -> list[tuple[bytes, bytes]]:
 
     Official clients repeat 408, 409, 429 and 5xx by themselves unless `x-should-retry` says no; we say no when the
     vendors were already tried, so that retries do not multiply, and when a limit of the caller lets nothing pass for
-    longer than a minute. A 503 always says when: a second from now where
-    nobody knows better.
+    longer than a minute, and when no deployment meets what is demanded. Every other 503 says when: a second from now
+    where nobody knows better.
     """
     found: list[tuple[bytes, bytes]] = []
     if isinstance(error, MethodNotAllowed):
         found.append((b"allow", ", ".join(error.allow).encode()))
-    wait_s = 1.0 if error.retry_after_s is None and error.http_status == 503 else error.retry_after_s
+    wait_s = error.retry_after_s
+    if wait_s is None and error.http_status == 503 and not isinstance(error, NoRoute):
+        wait_s = 1.0
     if wait_s is not None:
         found.append((b"retry-after", str(max(1, ceil(wait_s))).encode()))
-    if isinstance(error, UpstreamError):
+    if isinstance(error, UpstreamError | NoRoute):
         found.append((b"x-should-retry", b"false"))
     elif isinstance(error, RateLimited):
         found += error.headers

@@ -9,10 +9,11 @@ from msgspec import Meta, Struct
 
 from xrouter.core.call import Call
 from xrouter.core.errors import Invalid
+from xrouter.core.preferences import Preferences
 from xrouter.core.rerank import Ranking, RerankRequest
 from xrouter.dialects.openai import embeddings
 from xrouter.dialects.openai.endpoint import Asked, Form
-from xrouter.dialects.openai.fields import Checks, Count, ModelId, ModelIds, Preferences, Text, preferred, require
+from xrouter.dialects.openai.fields import Checks, Count, ModelId, ModelIds, Text, preferred, require
 
 MAX_DOCUMENTS = 2048
 
@@ -36,8 +37,8 @@ _CHECKS = Checks(TYPES)
 _OURS = frozenset({"documents", "model", "models", "query", "return_documents", "top_n"})
 
 
-def parse(body: bytes) -> tuple[RerankRequest, bool, bool]:
-    """The request, whether it wants to be strict, and whether it wants the documents back. Raises `Invalid` that
+def parse(body: bytes) -> tuple[RerankRequest, Preferences | None, bool]:
+    """The request, its wishes for the route, and whether it wants the documents back. Raises `Invalid` that
     names the field."""
     fields, values = _CHECKS.read(body)
     require(values, "model", "query", "documents")
@@ -45,7 +46,7 @@ def parse(body: bytes) -> tuple[RerankRequest, bool, bool]:
     for place, text in enumerate(documents):
         if not text:
             raise Invalid(f"documents[{place}]: must not be empty.", param=f"documents[{place}]")
-    request, strict = preferred(
+    request, preferences = preferred(
         RerankRequest(
             model=values["model"],
             query=values["query"],
@@ -55,7 +56,7 @@ def parse(body: bytes) -> tuple[RerankRequest, bool, bool]:
             models=tuple(values.get("models") or ()),
         )
     )
-    return request, strict, values.get("return_documents", False)
+    return request, preferences, values.get("return_documents", False)
 
 
 def whole(call: Call, answer: Ranking, *, documents: bool) -> bytes:
@@ -77,8 +78,8 @@ def fields(call: Call, answer: Ranking, *, documents: bool) -> dict[str, Any]:
 
 
 def _asked(body: bytes) -> Asked:
-    request, strict, documents = parse(body)
-    return Asked(request, partial(whole, documents=documents), strict=strict)
+    request, preferences, documents = parse(body)
+    return Asked(request, partial(whole, documents=documents), preferences=preferences)
 
 
 FORM = Form("rerank", _asked)

@@ -71,8 +71,8 @@ def failed(common: dict[str, Any], empty: dict[str, Any], error: GatewayError, r
 
 
 def _asked(body: bytes) -> Asked:
-    request, strict, hidden = chat_request.parse(body)
-    return Asked(request, partial(whole, hidden=hidden), partial(ChunkWriter, hidden=hidden), strict)
+    request, preferences, hidden = chat_request.parse(body)
+    return Asked(request, partial(whole, hidden=hidden), partial(ChunkWriter, hidden=hidden), preferences)
 
 
 FORM = Form("chatcmpl", _asked, DIALECT)

@@ -11,6 +11,7 @@ from msgspec import Meta, Raw, Struct
 
 from xrouter.core.chat import ChatRequest
 from xrouter.core.errors import Invalid
+from xrouter.core.preferences import Preferences
 from xrouter.dialects.openai import chat_request
 from xrouter.dialects.openai.fields import Checks, Text, preferred
 
@@ -49,8 +50,8 @@ _BUDGETS: tuple[tuple[int, Effort], ...] = ((0, "none"), (1024, "low"), (8192, "
 """Tokens of reasoning up to which an effort is the nearest; more is `high`."""
 
 
-def parse(body: bytes) -> tuple[ChatRequest, bool, bool]:
-    """The request in our words, whether it wants to be strict, and whether reasoning is to be hidden."""
+def parse(body: bytes) -> tuple[ChatRequest, Preferences | None, bool]:
+    """The request in our words, its wishes for the route, and whether reasoning is to be hidden."""
     fields, values = _CHECKS.read(body)
     reasoning: _Reasoning | None = values.get("reasoning")
     hidden = values.get("include_reasoning") is False or bool(reasoning is not None and reasoning.exclude)
@@ -65,8 +66,8 @@ def parse(body: bytes) -> tuple[ChatRequest, bool, bool]:
     request = chat_request.made({name: raw for name, raw in fields.items() if name not in _OURS}, values)
     if wants_usage and request.stream:
         request = msgspec.structs.replace(request, include_usage=True)
-    request, strict = preferred(request)
-    return request, strict, hidden
+    request, preferences = preferred(request)
+    return request, preferences, hidden
 
 
 def _effort(reasoning: _Reasoning) -> Effort | None:

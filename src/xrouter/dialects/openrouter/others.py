@@ -39,9 +39,9 @@ class CompletionWriter(completions.Writer):
 
 
 def _completion_asked(body: bytes) -> Asked:
-    request, strict = completions.parse(body)
+    request, preferences = completions.parse(body)
     request = msgspec.structs.replace(request, include_usage=request.stream)
-    return Asked(request, _completion, CompletionWriter, strict)
+    return Asked(request, _completion, CompletionWriter, preferences)
 
 
 def _vectors(call: Call, answer: Embeddings, *, packed: bool) -> bytes:
@@ -50,8 +50,8 @@ def _vectors(call: Call, answer: Embeddings, *, packed: bool) -> bytes:
 
 
 def _embeddings_asked(body: bytes) -> Asked:
-    request, strict, packed = embeddings.parse(body)
-    return Asked(request, partial(_vectors, packed=packed), strict=strict)
+    request, preferences, packed = embeddings.parse(body)
+    return Asked(request, partial(_vectors, packed=packed), preferences=preferences)
 
 
 def _pictures(call: Call, answer: Images) -> bytes:
@@ -69,8 +69,8 @@ def _pictures(call: Call, answer: Images) -> bytes:
 
 
 def _images_asked(body: bytes) -> Asked:
-    request, strict = images.parse(body)
-    return Asked(request, _pictures, strict=strict)
+    request, preferences = images.parse(body)
+    return Asked(request, _pictures, preferences=preferences)
 
 
 def _ranking(call: Call, answer: Ranking) -> bytes:
@@ -79,8 +79,8 @@ def _ranking(call: Call, answer: Ranking) -> bytes:
 
 
 def _rerank_asked(body: bytes) -> Asked:
-    request, strict, _ = rerank.parse(body)
-    return Asked(request, _ranking, strict=strict)
+    request, preferences, _ = rerank.parse(body)
+    return Asked(request, _ranking, preferences=preferences)
 
 
 COMPLETIONS = Form("cmpl", _completion_asked, DIALECT)

@@ -16,6 +16,7 @@ _TYPE_BY_CODE = {
     "context_length_exceeded": "context_length_exceeded",
     "provider_rate_limited": "rate_limit_exceeded",
     "provider_quota_exhausted": "payment_required",
+    "no_route": "provider_unavailable",
 }
 _TYPE_BY_STATUS = {
     400: "invalid_request",

@@ -1,0 +1,231 @@
+"""In which order eligible candidates are tried: one function for each strategy. Pure.
+
+Each gives all of its candidates back. Smaller terms go first unless a strategy says otherwise; what ties stays in the
+order of the file. What is unknown of a deployment is taken to be as usual in its group (the median): it is neither
+flooded nor starved.
+"""
+
+from collections.abc import Callable, Mapping
+from math import exp, inf, log
+from typing import Final
+
+from xrouter.core.deployment import Deployment
+from xrouter.core.policy import Strategy
+from xrouter.core.vitals import Vitals
+from xrouter.gateway import draws
+from xrouter.gateway.candidate import Candidate
+from xrouter.gateway.situation import Situation
+
+UNSTABLE_S: Final = 30.0
+"""So long after a failure a deployment is tried after those without one (`price_weighted`)."""
+
+_FORGET_S: Final = 10.0
+"""An idle deployment's slowness fades with this time constant, so that it is tried again some day."""
+
+_LEAST: Final = 1e-9
+
+
+_Scored = list[tuple[float, int, Candidate]]
+_Order = Callable[[list[Candidate], Situation], list[Candidate]]
+
+
+def arrange(strategy: Strategy, candidates: list[Candidate], situation: Situation) -> list[Candidate]:
+    """All candidates, the best first."""
+    return candidates if len(candidates) < 2 else _STRATEGIES[strategy](candidates, situation)
+
+
+def _in_order(scored: _Scored) -> list[Candidate]:
+    scored.sort()  # the number in the middle is unique: candidates are never compared
+    return [candidate for _, _, candidate in scored]
+
+
+def _priority(candidates: list[Candidate], situation: Situation) -> list[Candidate]:
+    return candidates
+
+
+# ── by chance ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _weighted(candidates: list[Candidate], situation: Situation) -> list[Candidate]:
+    """Drawn one after the other without putting back, each with a chance by its weight: the order of -ln(u)/weight.
+    Efraimidis and Spirakis, Weighted random sampling with a reservoir, 2006."""
+    return _drawn([(candidate, candidate.weight) for candidate in candidates], situation)
+
+
+def _drawn(weighed: list[tuple[Candidate, float]], situation: Situation) -> list[Candidate]:
+    seed, trace = situation.seed, situation.trace
+    scored: _Scored = []
+    for place, (candidate, weight) in enumerate(weighed):
+        drawn = -log(draws.uniform(seed, candidate.place)) / weight
+        scored.append((drawn, place, candidate))
+        if trace is not None:
+            trace.score(candidate, weight=weight, drawn=drawn)
+    return _in_order(scored)
+
+
+def _price_weighted(candidates: list[Candidate], situation: Situation) -> list[Candidate]:
+    """OpenRouter's default: a chance by one over the square of the price, those that failed lately last. What is free
+    goes before what is not, what has no price after."""
+    health, now, trace = situation.health, situation.now, situation.trace
+    stable: list[tuple[Candidate, float]] = []
+    free: list[tuple[Candidate, float]] = []
+    unpriced: list[tuple[Candidate, float]] = []
+    shaken: list[tuple[Candidate, float]] = []
+    for candidate in candidates:
+        price = _expected_price(candidate.deployment, situation)
+        weight = 1.0 if not price else 1.0 / (price * price)
+        unstable = now - health.of(candidate.deployment).last_failure_at < UNSTABLE_S
+        if trace is not None:
+            trace.score(candidate, price=price, unstable=unstable)
+        chosen = shaken if unstable else unpriced if price is None else stable if price else free
+        chosen.append((candidate, weight))
+    return [one for part in (free, stable, unpriced, shaken) for one in _drawn(part, situation)]
+
+
+def _sticky(candidates: list[Candidate], situation: Situation) -> list[Candidate]:
+    """Rendezvous hashing with weights: the candidate with the highest score for what the choice sticks to. One that is
+    lost moves only its own. Without anything to stick to: by weight.
+
+    Thaler and Ravishankar, A name-based mapping scheme for rendezvous, 1996.
+    """
+    if situation.sticky is None:
+        return _weighted(candidates, situation)
+    sticky, trace = situation.sticky, situation.trace
+    scored: _Scored = []
+    for place, candidate in enumerate(candidates):
+        drawn = -log(draws.uniform(sticky ^ candidate.mark, 0)) / candidate.weight
+        scored.append((drawn, place, candidate))
+        if trace is not None:
+            trace.score(candidate, weight=candidate.weight, drawn=drawn)
+    return _in_order(scored)
+
+
+# ── by load and speed ────────────────────────────────────────────────────────────────────────────────────
+
+
+def _least_busy(candidates: list[Candidate], situation: Situation) -> list[Candidate]:
+    """The fewest running attempts for its weight; equally busy ones by chance."""
+    health, seed, trace = situation.health, situation.seed, situation.trace
+    scored: list[tuple[float, float, int, Candidate]] = []
+    for place, candidate in enumerate(candidates):
+        busy = health.of(candidate.deployment).in_flight / candidate.weight
+        drawn = draws.uniform(seed, candidate.place)
+        scored.append((busy, drawn, place, candidate))
+        if trace is not None:
+            trace.score(candidate, busy=busy, drawn=drawn)
+    scored.sort()
+    return [candidate for _, _, _, candidate in scored]
+
+
+def _fastest(candidates: list[Candidate], situation: Situation) -> list[Candidate]:
+    """Of two chosen by chance the one with the lower peak-EWMA x (running attempts + 1) / weight; then the others,
+    the lowest first."""
+    costs = _costs(candidates, situation)
+    count, seed = len(candidates), situation.seed
+    one = int(draws.uniform(seed, 0) * count) % count
+    other = int(draws.uniform(seed, 1) * (count - 1)) % (count - 1)
+    other += other >= one
+    chosen = one if costs[one] <= costs[other] else other
+    if situation.trace is not None:
+        for place, candidate in enumerate(candidates):
+            situation.trace.score(candidate, cost=costs[place], compared=place in (one, other))
+    rest = sorted((cost, place) for place, cost in enumerate(costs) if place != chosen)
+    return [candidates[chosen], *[candidates[place] for _, place in rest]]
+
+
+def _costs(candidates: list[Candidate], situation: Situation) -> list[float]:
+    health, now = situation.health, situation.now
+    found = [health.of(candidate.deployment) for candidate in candidates]
+    speeds = [_ttft_s(vitals, now) for vitals in found]
+    usual = _usual(speeds, 1.0)
+    costs: list[float] = []
+    for candidate, vitals, speed in zip(candidates, found, speeds, strict=True):
+        costs.append((usual if speed is None else speed) * (vitals.in_flight + 1) / candidate.weight)
+    if situation.trace is not None:
+        for candidate, vitals, speed in zip(candidates, found, speeds, strict=True):
+            situation.trace.score(
+                candidate, ttft_s=usual if speed is None else speed, in_flight=vitals.in_flight, weight=candidate.weight
+            )
+    return costs
+
+
+def _ttft_s(vitals: Vitals, now: float) -> float | None:
+    known = vitals.ttft_s
+    if known is None:
+        return None
+    if vitals.in_flight == 0 and now > vitals.ttft_at:
+        known *= exp((vitals.ttft_at - now) / _FORGET_S)
+    return known if known > _LEAST else _LEAST
+
+
+def _usual(known: list[float | None], otherwise: float) -> float:
+    """The median of what is known."""
+    found = sorted([one for one in known if one is not None])
+    return found[len(found) // 2] if found else otherwise
+
+
+def _latency(candidates: list[Candidate], situation: Situation) -> list[Candidate]:
+    """The shortest time to the first content, without any balancing of load."""
+    health, trace = situation.health, situation.trace
+    known = [health.of(candidate.deployment).ttft_s for candidate in candidates]
+    usual = _usual(known, 0.0)
+    terms = [usual if one is None else one for one in known]
+    if trace is not None:
+        for candidate, term in zip(candidates, terms, strict=True):
+            trace.score(candidate, ttft_s=term)
+    return _in_order([(term, place, one) for place, (term, one) in enumerate(zip(terms, candidates, strict=True))])
+
+
+def _throughput(candidates: list[Candidate], situation: Situation) -> list[Candidate]:
+    """The most output tokens a second."""
+    health, trace = situation.health, situation.trace
+    known = [health.of(candidate.deployment).tokens_per_s for candidate in candidates]
+    usual = _usual(known, 0.0)
+    terms = [usual if one is None else one for one in known]
+    if trace is not None:
+        for candidate, term in zip(candidates, terms, strict=True):
+            trace.score(candidate, tokens_per_s=term)
+    return _in_order([(-term, place, one) for place, (term, one) in enumerate(zip(terms, candidates, strict=True))])
+
+
+# ── by price ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _cheapest(candidates: list[Candidate], situation: Situation) -> list[Candidate]:
+    """The price of the tokens that the request is expected to take; what has no price last."""
+    trace = situation.trace
+    scored: _Scored = []
+    for place, candidate in enumerate(candidates):
+        price = _expected_price(candidate.deployment, situation)
+        scored.append((inf if price is None else price, place, candidate))
+        if trace is not None:
+            trace.score(candidate, price=price)
+    return _in_order(scored)
+
+
+def _expected_price(deployment: Deployment, situation: Situation) -> float | None:
+    """Micro-roubles for the expected tokens, or for one picture where pictures are what is billed; None without a
+    price."""
+    price = deployment.price
+    if price is None:
+        return None
+    if not price.valid_from <= situation.wall < price.valid_to:
+        price = price.at(situation.wall)
+        if price is None:
+            return None
+    tokens = situation.input_tokens * float(price.input_rub_per_1m)
+    tokens += situation.output_tokens * float(price.output_rub_per_1m)
+    return tokens or (0.0 if price.image_rub is None else float(price.image_rub))
+
+
+_STRATEGIES: Mapping[Strategy, _Order] = {
+    Strategy.PRIORITY: _priority,
+    Strategy.WEIGHTED: _weighted,
+    Strategy.LEAST_BUSY: _least_busy,
+    Strategy.FASTEST: _fastest,
+    Strategy.LATENCY: _latency,
+    Strategy.CHEAPEST: _cheapest,
+    Strategy.THROUGHPUT: _throughput,
+    Strategy.PRICE_WEIGHTED: _price_weighted,
+    Strategy.STICKY: _sticky,
+}
