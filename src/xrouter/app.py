@@ -198,12 +198,13 @@ class App:
             pseudonyms=books.pseudonyms,
             limiter=self._limiter,
         )
-        self._data_plane = DataPlane(self._gateway, _limits(settings))
+        attempts = SqlAttempts(books.database)
+        self._data_plane = DataPlane(self._gateway, _limits(settings), attempts)
         self._control_plane = routes.build(
             keys=books.keys,
             accounts=books.accounts,
             plans=books.plans,
-            attempts=SqlAttempts(books.database),
+            attempts=attempts,
             writes=books.writes,
             explain=Explainer(lambda: self._gateway.catalog, books.decisions.picture),
             standing=lambda: self._standing,

@@ -14,6 +14,7 @@ from xrouter.cli.ask import ask
 from xrouter.cli.requests import read_request
 from xrouter.configuration.picture import Picture, revision
 from xrouter.configuration.standing import left
+from xrouter.core.clock import SystemClock
 from xrouter.core.money import moscow_day
 from xrouter.gateway.catalog import Catalog
 from xrouter.replay import catalogue, difference
@@ -55,8 +56,8 @@ def plan(
     old = _before(settings, against, url)
     changes = difference.changes(old.picture, new.picture)
     samples = difference.samples(old.catalog, new.catalog)
-    samples += [Sample(path.name, read_request(path)) for path in request or ()]
-    moved = difference.moved(old.catalog, new.catalog, samples)
+    samples += [Sample(path.name, *read_request(path)) for path in request or ()]
+    moved = difference.moved(old.catalog, new.catalog, samples, SystemClock().now())
     if as_json:
         document = {
             "before": {"source": old.words, "revision": revision(old.picture)},

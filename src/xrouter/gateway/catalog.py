@@ -30,7 +30,8 @@ class Catalog:
     `fault_hint` gives None for a fault that they know, words for any other.
 
     `policies` are the routes by name, `usual` is that of every other name; `ids` are the names that are models' own.
-    `groups` is filled with what is precomputed of each name, when it is asked for first. `revision` names the
+    `groups` is filled with what is precomputed of each name, when it is asked for first, `choices` with what
+    `gateway/decide.py` wants of it. `revision` names the
     configuration that it was made of (`configuration/picture.py`).
     """
 
@@ -44,6 +45,7 @@ class Catalog:
     ids: frozenset[str] = frozenset()
     revision: str = ""
     groups: dict[str, Group] = field(default_factory=dict, compare=False, repr=False)
+    choices: dict[str, object] = field(default_factory=dict, compare=False, repr=False)
 
     def group(self, model: str, operation: Operation = Operation.CHAT, param: str = "model") -> Group:
         """What is known of the name `model`, or of the operation's default model where one is set and `model` is

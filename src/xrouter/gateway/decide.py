@@ -8,16 +8,18 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 import msgspec
+from msgspec import Struct
 
 from xrouter.core.call import Call, Request, Scope
 from xrouter.core.chat import TEXT, ChatRequest
 from xrouter.core.conditions import METADATA, All, Condition, Fact, Not, OneOf
 from xrouter.core.decision import pack
 from xrouter.core.deployment import Deployment
-from xrouter.core.policy import CONTEXT_LENGTH, Policy, Strategy
-from xrouter.core.vitals import Samples
-from xrouter.gateway import draws, eligibility, explain, meter, permit, route, rules
+from xrouter.core.policy import CONTEXT_LENGTH, Strategy
+from xrouter.core.vitals import Vitals
+from xrouter.gateway import draws, eligibility, explain, meter, route, rules
 from xrouter.gateway.candidate import Candidate
+from xrouter.gateway.catalog import Catalog
 from xrouter.gateway.gateway import Gateway
 from xrouter.gateway.group import Group
 from xrouter.gateway.trace import Trace
@@ -34,63 +36,92 @@ _RATE_SHARES: Final = (0.5, 0.25, 0.1, 0.01)
 
 def note(call: Call, plan: tuple[Candidate, ...], gateway: Gateway) -> None:
     """Put the decision on the call where there was something to decide, and how it was made where it is asked."""
-    request = call.request
-    if not (request.models or call.explained):
-        group = gateway.catalog.groups.get(request.model)
-        if group is not None and len(group.source) < 2:
-            return
+    request, catalog = call.request, gateway.catalog
+    group = None if request.models else catalog.groups.get(request.model)
+    if group is not None and len(group.source) < 2 and not call.explained:
+        return
     if call.explained:
         trace = Trace()
-        again = route.plan(request, gateway.catalog, gateway.health, call, guess=gateway.output_guess, trace=trace)
-        told = explain.told(again, trace, gateway.catalog, gateway.health, call.started)
+        again = route.plan(request, catalog, gateway.health, call, guess=gateway.output_guess, trace=trace)
+        told = explain.told(again, trace, catalog, gateway.health, call.started)
         call.explanation = told if call.caller.may(Scope.ADMIN) else told.without_forbidden()
-    groups = [*_groups(request, gateway)]
-    seen = {one.key: one for group in groups for one in group.source}
-    for candidate in plan:  # a fallback's, or a default model's
-        seen.setdefault(candidate.deployment.key, candidate.deployment)
-    if call.explained or 1 < len(seen) <= MOST_DEPLOYMENTS:
-        call.decision = _packed(call, plan, groups, [*seen.values()], gateway)
+    choice = _choice(request, plan, group, catalog)
+    if call.explained or 1 < len(choice.deployments) <= MOST_DEPLOYMENTS:
+        call.decision = _packed(call, plan, choice, gateway)
 
 
-def _groups(request: Request, gateway: Gateway) -> Iterator[Group]:
+class _Choice(Struct, frozen=True, eq=False):
+    """What can be known of a name's choices before any call comes. `numbers` are the places of `deployments` by key;
+    `shortest` is the least context of any, `metadata` the names that rules ask about; `priced`: the price may
+    decide."""
+
+    group: Group | None
+    deployments: tuple[Deployment, ...]
+    numbers: dict[str, int]
+    shortest: int | None
+    metadata: frozenset[str]
+    priced: bool
+    session: bool
+
+
+def _choice(request: Request, plan: tuple[Candidate, ...], group: Group | None, catalog: Catalog) -> _Choice:
+    if group is None or group.policy.fallbacks:
+        groups = [*_groups(request, catalog)]
+        more = [one.deployment for one in plan]  # a default model's, which is no group by that name
+        return _choice_of(None, groups, more)
+    known = catalog.choices.get(request.model)
+    if isinstance(known, _Choice) and known.group is group:
+        return known
+    made = catalog.choices[request.model] = _choice_of(group, [group], [])
+    return made
+
+
+def _groups(request: Request, catalog: Catalog) -> Iterator[Group]:
     """Of the names that are asked for, and of those that their routes open for a request that is too long."""
-    catalog, operation = gateway.catalog, request.operation
     for name in dict.fromkeys((request.model, *request.models)):
-        group = catalog.groups.get(name) or catalog.group(name, operation)
+        group = catalog.groups.get(name) or catalog.group(name, request.operation)
         yield group
         for model in group.policy.fallbacks.get(CONTEXT_LENGTH, ()):
-            yield catalog.group(model, operation)
+            yield catalog.group(model, request.operation)
 
 
-def _packed(
-    call: Call, plan: tuple[Candidate, ...], groups: list[Group], deployments: list[Deployment], gateway: Gateway
-) -> bytes:
-    """The fields of `core.decision.Decision` in their order: tuples, because they cost half of what structs do."""
-    wishes = call.preferences
-    percentiles = wishes is not None and (
-        wishes.preferred_max_latency is not None or wishes.preferred_min_throughput is not None
+def _choice_of(group: Group | None, groups: list[Group], more: Iterable[Deployment]) -> _Choice:
+    each = {one.key: one for found in groups for one in found.source}
+    for one in more:
+        each.setdefault(one.key, one)
+    facts = {fact for found in groups for rule in found.policy.rules for fact in _facts_of(rule.when)}
+    return _Choice(
+        group=group,
+        deployments=tuple(each.values()),
+        numbers={key: number for number, key in enumerate(each)},
+        shortest=min([found.context_tokens for found in groups if found.context_tokens is not None], default=None),
+        metadata=frozenset(fact.removeprefix(METADATA) for fact in facts if fact.startswith(METADATA)),
+        priced=any(found.policy.strategy in _PRICED or found.policy.rules for found in groups),
+        session="session" in facts,
     )
-    numbers = {one.key: number for number, one in enumerate(deployments)}
+
+
+def _packed(call: Call, plan: tuple[Candidate, ...], choice: _Choice, gateway: Gateway) -> bytes:
+    """The fields of `core.decision.Decision` in their order: tuples, because they cost half of what structs do."""
+    numbers = choice.numbers
     return pack(
         (
             gateway.catalog.revision,
             draws.seed_of(call.id),
             call.started,
             call.started_at,
-            _asked(call, groups, gateway),
-            _asker(call, groups),
-            _seen(deployments, gateway, call.started, percentiles=percentiles),
+            _asked(call, choice, gateway),
+            _asker(call, choice),
+            _seen(call, choice, gateway),
             [numbers[one.deployment.key] for one in plan if one.deployment.key in numbers],
         )
     )
 
 
-def _seen(deployments: Iterable[Deployment], gateway: Gateway, now: float, *, percentiles: bool) -> list[Any]:
-    of, ejected = gateway.health.of, gateway.health.ejected
-    found: list[Any] = []
-    for one in deployments:
-        known = of(one)
-        fields = (
+def _seen(call: Call, choice: _Choice, gateway: Gateway) -> list[tuple[Any, ...]]:
+    of, ejected, now = gateway.health.of, gateway.health.ejected, call.started
+    found: list[tuple[Any, ...]] = [
+        (
             one.key,
             known.in_flight,
             known.ttft_s,
@@ -101,45 +132,51 @@ def _seen(deployments: Iterable[Deployment], gateway: Gateway, now: float, *, pe
             ejected(one, now),
             known.ejected_until,
         )
-        if percentiles:
-            fields += (_shares(known.ttft_samples, _TTFT_SHARES), _shares(known.rate_samples, _RATE_SHARES))  # type: ignore[assignment]
-        found.append(fields)
-    return found
+        for one in choice.deployments
+        for known in (of(one),)
+    ]
+    wishes = call.preferences
+    if wishes is None or (wishes.preferred_max_latency is None and wishes.preferred_min_throughput is None):
+        return found
+    return [(*fields, *_percentiles(of(one))) for fields, one in zip(found, choice.deployments, strict=True)]
 
 
-def _shares(samples: Samples, shares: tuple[float, ...]) -> tuple[float | None, ...]:
-    return tuple([samples.percentile(share) for share in shares])
+def _percentiles(known: Vitals) -> tuple[list[float | None], list[float | None]]:
+    ttft, rate = known.ttft_samples.percentile, known.rate_samples.percentile
+    return [ttft(share) for share in _TTFT_SHARES], [rate(share) for share in _RATE_SHARES]
 
 
-def _asked(call: Call, groups: list[Group], gateway: Gateway) -> tuple[Any, ...]:
-    request = call.request
+def _asked(call: Call, choice: _Choice, gateway: Gateway) -> tuple[Any, ...]:
+    request, guess = call.request, gateway.output_guess.of(call.request.model)
     fields = request.fields
-    chat = isinstance(request, ChatRequest)
-    strict = call.strict or bool(call.preferences is not None and call.preferences.require_parameters)
-    priced = any(_may_price(group.policy) for group in groups)
+    strict = call.strict or (call.preferences is not None and call.preferences.require_parameters)
+    names = tuple(fields)[:_MOST_FIELDS] if strict else tuple([name for name in _MATTER if name in fields])
+    said = _metadata(request, choice.metadata) if choice.metadata and "metadata" in fields else {}
+    if not isinstance(request, ChatRequest):
+        tokens = meter.prompt_tokens(request) if choice.priced else 0
+        plain = (request.operation, request.model, request.models, False, None, names, ("text",), 0, 0, None, False)
+        return (*plain, said, tokens, guess)
     messages, tools = fields.get("messages"), fields.get("tools")
-    shortest = min([group.context_tokens for group in groups if group.context_tokens is not None], default=None)
     return (
-        request.operation,
+        "chat",
         request.model,
         request.models,
         request.stream,
-        request.max_tokens if isinstance(request, ChatRequest) else None,
-        tuple(fields)[:_MOST_FIELDS] if strict else tuple([name for name in _MATTER if name in fields]),
-        tuple(request.inputs if isinstance(request, ChatRequest) else TEXT),
+        request.max_tokens if names else None,
+        names,
+        ("text",) if request.inputs is TEXT else tuple(request.inputs),
         0 if messages is None else len(memoryview(messages)),
         0 if tools is None else len(memoryview(tools)),
-        _least_tokens(request, shortest),
-        rules.wants_schema(request),
-        _metadata(request, groups),
-        meter.prompt_tokens(request) if priced and not chat else 0,
-        gateway.output_guess.of(request.model),
+        None if choice.shortest is None else _least_tokens(request, choice.shortest),
+        "response_format" in fields and rules.wants_schema(request),
+        said,
+        0,
+        guess,
     )
 
 
-def _asker(call: Call, groups: list[Group]) -> tuple[Any, ...]:
+def _asker(call: Call, choice: _Choice) -> tuple[Any, ...]:
     caller = call.caller
-    restricted = permit.restricts(caller)
     return (
         caller.name,
         caller.team_id,
@@ -148,40 +185,25 @@ def _asker(call: Call, groups: list[Group]) -> tuple[Any, ...]:
         call.tags,
         call.strict,
         call.preferences,
-        caller.models if restricted else (),
+        caller.models,
         None if caller.operations is None else tuple(caller.operations),
         call.sticks or {},
-        rules.session(call.request, call) if any("session" in _facts(group.policy) for group in groups) else None,
+        rules.session(call.request, call) if choice.session else None,
     )
 
 
-def _least_tokens(request: Request, shortest: int | None) -> int | None:
+def _least_tokens(request: ChatRequest, shortest: int) -> int | None:
     """Counted only where the plan had to count, too: where it is not plain that everything fits."""
-    if shortest is None or not isinstance(request, ChatRequest):
-        return None
     raw = request.fields.get("messages")
     most = (0 if raw is None else len(memoryview(raw)) // eligibility.BYTES_PER_TOKEN) + (request.max_tokens or 0)
     return None if most <= shortest else eligibility.least_tokens(request)
 
 
-def _may_price(policy: Policy) -> bool:
-    return policy.strategy in _PRICED or bool(policy.rules)
-
-
-def _metadata(request: Request, groups: list[Group]) -> dict[str, str]:
+def _metadata(request: Request, names: frozenset[str]) -> dict[str, str]:
     """What the client says under the names that rules ask for: the operator has made those a matter of the route."""
-    if "metadata" not in request.fields:
-        return {}
-    asked = {fact.removeprefix(METADATA) for group in groups for fact in _facts(group.policy) if METADATA in fact}
-    if not asked:
-        return {}
     found = msgspec.json.decode(request.fields["metadata"])
     said = found if isinstance(found, dict) else {}
-    return {name: value for name, value in said.items() if name in asked and isinstance(value, str)}
-
-
-def _facts(policy: Policy) -> set[str]:
-    return {fact for rule in policy.rules for fact in _facts_of(rule.when)} if policy.rules else set()
+    return {name: value for name, value in said.items() if name in names and isinstance(value, str)}
 
 
 def _facts_of(condition: Condition) -> Iterator[str]:

@@ -8,14 +8,15 @@ from typing import Any, Final, Literal
 import msgspec
 from msgspec import Raw, Struct
 
-from xrouter.core.call import Request
+from xrouter.core.call import Call, Caller, Request, Scope
 from xrouter.core.chat import ChatRequest
 from xrouter.core.embeddings import EmbeddingsRequest
 from xrouter.core.errors import GatewayError
 from xrouter.core.images import ImagesRequest
 from xrouter.core.operation import Operation
+from xrouter.core.preferences import Preferences
 from xrouter.core.rerank import RerankRequest
-from xrouter.gateway import route
+from xrouter.gateway import draws, route
 from xrouter.gateway.catalog import Catalog
 from xrouter.gateway.health import Health
 
@@ -38,10 +39,11 @@ class Change(Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A request, and a word for it."""
+    """A request with its wishes for the route, and a word for it."""
 
     name: str
     request: Request
+    preferences: Preferences | None = None
 
 
 class Way(Struct, frozen=True):
@@ -117,21 +119,22 @@ def _plain(operation: Operation, model: str) -> Request:
     return ChatRequest(model, False, {"messages": messages})
 
 
-def moved(before: Catalog, after: Catalog, asked: Iterable[Sample]) -> list[Moved]:
-    """The samples that go another way, with both ways."""
+def moved(before: Catalog, after: Catalog, asked: Iterable[Sample], now: float) -> list[Moved]:
+    """The samples that go another way, with both ways. `now` (seconds since the epoch) says which prices hold."""
     found: list[Moved] = []
     for one in asked:
-        old, new = way(one.request, before), way(one.request, after)
+        old, new = way(one, before, now), way(one, after, now)
         if old != new:
             found.append(Moved(one.name, old, new))
     return found
 
 
-def way(request: Request, catalog: Catalog) -> Way:
+def way(sample: Sample, catalog: Catalog, now: float) -> Way:
     """Where a request goes while nobody is busy and nobody has failed."""
-    health = Health()
+    health, caller = Health(), Caller("", "nobody", frozenset({Scope.ADMIN}))
+    call = Call(sample.request, caller, "", started_at=now, started=0.0, preferences=sample.preferences)
     try:
-        orders = [_order(request, catalog, health, seed) for seed in range(SEEDS)]
+        orders = [_order(call, catalog, health, seed) for seed in range(SEEDS)]
     except GatewayError as error:
         return Way(error=error.message)
     firsts = Counter(order[0] for order in orders)
@@ -139,5 +142,6 @@ def way(request: Request, catalog: Catalog) -> Way:
     return Way(orders[0], shares if len(shares) > 1 else {})
 
 
-def _order(request: Request, catalog: Catalog, health: Health, seed: int) -> tuple[str, ...]:
-    return tuple(one.deployment.id for one in route.plan(request, catalog, health, seed=seed))
+def _order(call: Call, catalog: Catalog, health: Health, seed: int) -> tuple[str, ...]:
+    plan = route.plan(call.request, catalog, health, call, seed=draws.mixed(seed))
+    return tuple(one.deployment.id for one in plan)
