@@ -20,6 +20,7 @@ from xrouter.configuration.standing import Standing
 from xrouter.core.accounts import ANYWHERE
 from xrouter.core.call import Caller, Scope, State
 from xrouter.core.clock import ManualClock
+from xrouter.core.decision import Explanation
 from xrouter.core.records import AttemptFilter, AttemptRecord, Page
 from xrouter.core.secret import Secret
 from xrouter.gateway import authenticate
@@ -158,6 +159,9 @@ class Stores:
         self.plans = SqlPlans(database, self.clock, self.keys.learn)
         self.writes = SqlIdempotentWrites(database, pepper, self.clock)
         self.attempts: Any = Attempts(self.keys)
+
+    async def explain(self, packed: bytes) -> Explanation:
+        return Explanation("0123456789abcdef", packed.hex(), {}, ())
 
     async def reset(self) -> None:
         """Nothing but the keys of `CALLERS`."""

@@ -159,8 +159,9 @@ def test_the_journal_puts_each_value_in_the_place_of_its_name(
     }
 
 
-def test_the_first_attempt_brings_the_decision_once(journal_root: Path, clock: ManualClock, make_attempt: Any) -> None:
-    """With its intent; or with its outcome, where nothing was ever sent. One that no record can hold is left out."""
+def test_the_first_attempt_brings_the_decision(journal_root: Path, clock: ManualClock, make_attempt: Any) -> None:
+    """With its intent and with its outcome: the flusher may see either alone. One that no record can hold is left
+    out."""
     journal = FileJournal(journal_root, clock)
     sent, unsent, huge = (make_attempt(journal, number=1) for _ in range(3))
     for attempt in (sent, unsent, huge):
@@ -174,4 +175,5 @@ def test_the_first_attempt_brings_the_decision_once(journal_root: Path, clock: M
     (segment,) = journal_root.glob("*/*.log")
     entries = read_frames(segment.read_bytes(), 100).entries
     found = [(entry.id, entry.decision) for entry in entries]
-    assert found == [(sent.id, b"\x01\xff\x00"), (sent.id, None), (unsent.id, b"\x01\xff\x00"), (huge.id, None)]
+    packed = b"\x01\xff\x00"
+    assert found == [(sent.id, packed), (sent.id, packed), (unsent.id, packed), (huge.id, None)]

@@ -62,6 +62,7 @@ class _Choice(Struct, frozen=True, eq=False):
     metadata: frozenset[str]
     priced: bool
     session: bool
+    tags: bool
 
 
 def _choice(request: Request, plan: tuple[Candidate, ...], group: Group | None, catalog: Catalog) -> _Choice:
@@ -98,6 +99,7 @@ def _choice_of(group: Group | None, groups: list[Group], more: Iterable[Deployme
         metadata=frozenset(fact.removeprefix(METADATA) for fact in facts if fact.startswith(METADATA)),
         priced=any(found.policy.strategy in _PRICED or found.policy.rules for found in groups),
         session="session" in facts,
+        tags="tags" in facts,
     )
 
 
@@ -182,7 +184,7 @@ def _asker(call: Call, choice: _Choice) -> tuple[Any, ...]:
         caller.team_id,
         caller.organisation_id,
         caller.user_id,
-        call.tags,
+        call.tags if choice.tags else (),
         call.strict,
         call.preferences,
         caller.models,

@@ -145,8 +145,7 @@ class FileJournal:
             attempt.finish_reason,
             attempt.error,
             call.end_user,
-            # Once: the row keeps what its intent brought.
-            call.decision if attempt.number == 1 and not attempt.journaled else None,
+            call.decision if attempt.number == 1 else None,
         )
         try:
             return frame(fields)
