@@ -55,8 +55,9 @@ bench: for-dev ## ours and nginx, under 3 minutes; PEERS=1 adds LiteLLM and gpt2
 	@$(BIN)/python benchmarks/run.py $(if $(PEERS),--peers) $(ARGS)
 
 .PHONY: faults
-faults: for-dev ## every simulator fault, streamed and not, against its deadline and its promised status
+faults: for-dev ## every fault, streamed and not, against its promised status; streams cut at every chunk
 	@$(BIN)/python -m campaigns.faults $(ARGS)
+	@$(BIN)/python -m campaigns.cuts $(ARGS)
 
 .PHONY: crash
 crash: for-dev ## kill -9 under load N times (200), then compare the books with what the vendors saw

@@ -102,6 +102,8 @@ def configuration(simulators_url: str) -> dict[str, object]:
             "auth_url": f"{simulators_url}/gigachat/api/v2/oauth",
             "api_key": "YWNjZXB0YW5jZTpzZWNyZXQ=",  # acceptance:secret, for the simulator only
             "scope": "GIGACHAT_API_CORP",
+            "region": "ru",
+            "tags": ["zdr"],
             "models": ["GigaChat-2", "Embeddings"],
         },
         "mts": {
@@ -124,7 +126,8 @@ def configuration(simulators_url: str) -> dict[str, object]:
         },
     }
     aliases = {"both": ["gigachat/GigaChat-2", "tbank/t-pro-it-2.1"]}
-    return {"providers": providers, "aliases": aliases, "simulated": True}
+    routes = {"routed": {"models": ["gigachat/GigaChat-2", "tbank/t-pro-it-2.1", "mts/t-pro-it-2.1"]}}
+    return {"providers": providers, "aliases": aliases, "routes": routes, "simulated": True}
 
 
 @contextmanager

@@ -4,6 +4,7 @@ import base64
 import json
 import os
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -115,6 +116,60 @@ def test_strict_parameters(client: OpenRouter) -> None:
         client.chat.send(
             model=GIGACHAT, messages=ask("hi"), seed=1, provider={"require_parameters": True}, timeout_ms=20_000
         )
+
+
+@pytest.mark.parametrize(
+    ("wishes", "served"),
+    [
+        ({}, "gigachat"),
+        ({"order": ["mts"]}, "mts"),
+        ({"order": ["openai", "tbank"], "allow_fallbacks": False}, "tbank"),
+        ({"only": ["tbank", "mts"]}, "tbank"),
+        ({"ignore": ["gigachat", "tbank"]}, "mts"),
+        ({"only": ["tbank", "mts"], "sort": "price"}, "tbank"),
+        ({"sort": {"by": "price", "partition": "none"}, "ignore": ["tbank", "mts"]}, "gigachat"),
+        ({"max_price": {"prompt": "40", "completion": "80"}}, "tbank"),
+        ({"zdr": True}, "gigachat"),
+        ({"order": ["tbank"], "preferred_max_latency": 60, "preferred_min_throughput": {"p90": 0.001}}, "tbank"),
+    ],
+)
+@pytest.mark.parametrize("stream", [False, True])
+def test_preferences(client: OpenRouter, wishes: Any, served: str, stream: bool) -> None:
+    answer = client.chat.send(model="routed", messages=ask("echo: hi"), provider=wishes, stream=stream)
+    if stream:
+        with answer as events:
+            first, *_ = list(events)
+        assert generation(first.id)["provider_name"] == served
+        return
+    assert answer.model == "routed"
+    assert generation(answer.id)["provider_name"] == served
+
+
+def generation(call_id: str) -> Any:
+    """What the gateway tells of a call, once its record is in the books."""
+    asked = urllib.request.Request(f"{URL}/generation?id={call_id}", headers={"Authorization": f"Bearer {KEY}"})
+    until = time.monotonic() + 10
+    while True:
+        try:
+            with urllib.request.urlopen(asked, timeout=10) as answer:
+                return json.load(answer)["data"]
+        except urllib.error.HTTPError as error:
+            if error.code != 404 or time.monotonic() > until:
+                raise
+            time.sleep(0.05)
+
+
+@pytest.mark.parametrize("wishes", [{"only": ["openai"]}, {"max_price": {"prompt": "0"}}, {"data_collection": "deny"}])
+def test_nobody_meets_the_preferences(client: OpenRouter, wishes: Any) -> None:
+    with pytest.raises(errors.ServiceUnavailableResponseError, match="No deployment of 'routed' meets"):
+        client.chat.send(model="routed", messages=ask("hi"), provider=wishes)
+
+
+@pytest.mark.parametrize("variant", ["floor", "nitro"])
+def test_variants(client: OpenRouter, variant: str) -> None:
+    answer = client.chat.send(model=f"routed:{variant}", messages=ask("echo: hi"))
+    assert answer.model == f"routed:{variant}"
+    assert answer.choices[0].message.content == "hi"
 
 
 def test_models(client: OpenRouter, model: str) -> None:

@@ -49,7 +49,7 @@ from xrouter.replay import catalogue
 from xrouter.replay.stored import Explainer
 from xrouter.settings import Config, ConfigError, ProviderSettings, RouteSettings, RoutingSettings, Settings
 from xrouter.stores.books import Books, journals_of, open_books
-from xrouter.stores.host_counters import HostCounters, host_id
+from xrouter.stores.host_counters import HostCounters, host_id, keep_nodes, known_nodes
 from xrouter.stores.journal import FileJournal
 from xrouter.stores.slots import HostSlots
 from xrouter.stores.sql.attempts import SqlAttempts
@@ -358,6 +358,7 @@ class App:
     def _share(self, nodes: int) -> None:
         """So many nodes are there: what this host gives out by itself where Redis is away."""
         self._counters.share = self._settings.limits_share or 1 / max(1, nodes)
+        keep_nodes(self._settings.data_dir / "limits", nodes)
 
     async def _authenticate(self, headers: Mapping[str, str], scope: AsgiScope) -> Caller:
         found = credential(headers.get("authorization"), headers.get("x-api-key"), headers.get("api-key"))
@@ -419,11 +420,12 @@ def _open_redis(settings: Settings, clock: Clock, on_nodes: Callable[[int], None
         return None
     kind: type[RedisStore] = import_module("xrouter.stores.redis").RedisStore  # costs memory, which most need not pay
     try:
-        store = kind(settings.redis_url, clock, host=host_id(settings.data_dir / "limits"), lease_s=LEASE_S)
+        directory = settings.data_dir / "limits"
+        store = kind(settings.redis_url, clock, host=host_id(directory), lease_s=LEASE_S, nodes=known_nodes(directory))
     except ValueError as error:
         raise ConfigError(f"XROUTER_REDIS_URL cannot be read: {error}") from error
     store.link.on_nodes = on_nodes
-    on_nodes(1)
+    on_nodes(store.link.nodes)
     return store
 
 

@@ -77,7 +77,7 @@ async def test_a_row_has_every_field_with_exact_money(plane: Plane) -> None:
         (f"?until={int(NOW) + 1}.5", [2, 1]),
         ("?since=2027-01-15T08:00:01Z&until=2027-01-15T08:00:02Z", [2]),
         ("?key_id=kalice&state=succeeded", [2]),
-        ("?key_id=nobody", []),
+        ("?call_id=nobody", []),
     ],
 )
 async def test_filters_choose_rows(plane: Plane, query: str, numbers: list[int]) -> None:
@@ -108,13 +108,13 @@ async def test_pages_cover_everything_once(plane: Plane) -> None:
     [
         ("limit=0", "limit", "greater than or equal to 1"),
         ("limit=201", "limit", "less than or equal to 200"),
-        ("limit=x", "limit", "valid integer"),
+        ("limit=x", "limit", "a whole number"),
         ("cursor=%21", "cursor", "not one that this API gave out"),
         ("state=done", "state", "succeeded"),
         ("since=yesterday", "since", "RFC 3339"),
         ("since=2027-01-15T11:00:01+03:00", "since", "%2B"),
         ("since=1800000000000", "since", "seconds since the epoch"),
-        ("model=a%00b", "model", "pattern"),
+        ("model=a%00b", "model", "control characters"),
         ("key=1", "key", "did you mean 'key_id'?"),
         ("modle=1", "modle", "did you mean 'model'?"),
         ("state=failed&state=open", "state", "more than once"),

@@ -88,7 +88,7 @@ def test_the_steps_on_the_page_are_the_steps_of_the_pipeline() -> None:
 
 def test_a_step_more_would_be_noticed() -> None:
     source = (SOURCE / "gateway" / "pipeline.py").read_text()
-    more = source.replace("    plan = ", "    deadline.newcomer(call)\n    plan = ", 1)
+    more = re.sub(r"^( +)plan = ", r"\1deadline.newcomer(call)\n\1plan = ", source, count=1, flags=re.MULTILINE)
     before, after = (steps_in(text, ("admit", "converse")) for text in (source, more))
     assert set(after) - set(before) == {"deadline.newcomer"}
 

@@ -114,8 +114,9 @@ def test_plans_are_listed_made_and_changed(good: Run) -> None:
 )
 def test_what_goes_wrong_is_said_in_words(run: Run, good: Run, command: tuple[str, ...], code: int, words: str) -> None:
     good("organisations", "create", "Acme")
-    for _ in range(2):
-        good("users", "create", "twin", "--organisation", "Acme")
+    for team in ("a", "b"):
+        good("teams", "create", team, "--organisation", "Acme")
+        good("users", "create", "twin", "--team", team)
     done = run(*command)
     assert done.exit_code == code
     assert words in " ".join(done.output.replace("│", " ").split())

@@ -205,3 +205,69 @@ def test_what_is_in_force_is_explained_with_its_owner(
     assert found["aliases"]["gigachat-pro"]["owner"] == "xrouter"
     assert found["defaults"] == {"model": "smart", "chat": "gigachat/GigaChat-2-Pro"}
     assert SECRET not in result.stdout
+
+
+ROUTED = """\
+providers:
+  own:
+    kind: vllm
+    base_url: https://llm.example.com/v1
+    models: [m, n, {name: r, region: ru}]
+aliases: {both: [own/m]}
+routes:
+  good: {models: [own/m, own/n], weights: {own/m: 2}}
+  both: {models: [own/m]}
+  nothing: {}
+  lost: {models: [own/x], canary: {model: own/y, percent: 5}, fallbacks: {context_length: [own/z]}}
+  typing: {models: [own/m], strategy: wieghted, wegihts: {own/m: 1}}
+  weighed: {models: [own/m], weights: {own/m: -1}}
+  ruled:
+    models: [own/m]
+    rules:
+      - {when: {tags: {any: [a], none: [a]}}, models: [own/n]}
+      - {when: {tag: a}, models: [own/n]}
+      - {when: {tags: a}, modles: [own/q]}
+  placed: {models: [own/m], regions: [ru]}
+  tagged: {models: [own/m], rules: [{when: {stream: true}, with_tags: [gpu]}]}
+routing: {strategy: fastets}
+"""
+
+
+def test_what_is_wrong_with_a_route_is_found_with_its_line(run: Run, tmp_path: Path) -> None:
+    said = str(run(ROUTED, "check").exception).splitlines()
+    path = tmp_path / "xrouter.yaml"
+    expected = [
+        (9, "routes.both: is an alias, too; keep one of them"),
+        (10, "routes.nothing: needs models: its name is not that of a model"),
+        (11, "routes.lost.models.0: names the unknown model 'own/x'; did you mean 'own/"),
+        (11, "routes.lost.canary.model: names the unknown model 'own/y'"),
+        (11, "routes.lost.fallbacks.context_length.0: names the unknown model 'own/z'"),
+        (12, "routes.typing.strategy: 'wieghted' is no strategy; did you mean 'weighted'?"),
+        (12, "routes.typing.wegihts: is not a known key; did you mean 'weights'?"),
+        (13, "routes.weighed.weights.own/m: must be above 0"),
+        (17, "routes.ruled.rules.0: when: can never hold"),
+        (18, "routes.ruled.rules.1: when: 'tag' is no fact of a request; did you mean 'tags'?"),
+        (19, "routes.ruled.rules.2.modles: is not a known key; did you mean 'models'?"),
+        (20, "routes.placed: allows ru, where no deployment is"),
+        (21, "routes.tagged: rule 0: asks for gpu, which no deployment has"),
+        (22, "routing.strategy: 'fastets' is no strategy; did you mean 'fastest'?"),
+    ]
+    lost = [
+        (line, words) for line, words in expected if not any(one.startswith(f"{path}:{line}: {words}") for one in said)
+    ]
+    assert lost == [], "\n".join(said)
+    assert len(said) == len(expected), "\n".join(said)
+
+
+def test_a_good_route_is_counted_and_explained(run: Run, tmp_path: Path) -> None:
+    text = FILE + "routes: {quick: {models: [own/m, own/free], strategy: fastest, regions: [ru]}}\n"
+    text = text.replace("      - free\n", "      - {name: free, region: ru}\n")
+    assert run(text, "check").stdout == "good: 2 providers, 3 models, 2 aliases, 1 routes\n"
+    found = yaml.safe_load(run(text, "explain").stdout)
+    assert found["routes"]["quick"] == {
+        "owner": "the file",
+        "source": f"file {tmp_path / 'xrouter.yaml'}",
+        "models": ["own/m", "own/free"],
+        "strategy": "fastest",
+        "regions": ["ru"],
+    }

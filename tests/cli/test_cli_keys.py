@@ -28,7 +28,19 @@ def test_a_key_is_made_and_listed_below_a_header(run: Run) -> None:
     assert made.exit_code == 0
     assert made.stdout.startswith("sk-xr-v1-")
     header, row = run("list").stdout.splitlines()
-    assert header.split() == ["ID", "ENDS", "IN", "STATE", "SCOPES", "CREATED", "EXPIRES", "NAME"]
+    assert header.split() == [
+        "ID",
+        "ENDS",
+        "IN",
+        "STATE",
+        "SCOPES",
+        "CREATED",
+        "EXPIRES",
+        "ORGANISATION",
+        "TEAM",
+        "USER",
+        "NAME",
+    ]
     assert row.endswith("  my app")
     assert row.index("active") == header.index("STATE")
     assert row.index("models") == header.index("SCOPES")

@@ -273,8 +273,19 @@ def test_a_database_after_the_first_start(vendors: Simulators, doctor: Doctor, t
     )
     code, found = doctor(config_for(vendors.url))
     assert code == 0
-    assert states(found, "database") == {"reachable": "good", "migrations": "good", "writable": "good"}
+    assert states(found, "database") == {
+        "reachable": "good", "migrations": "good", "writable": "good", "pepper": "good",
+    }  # fmt: skip
     assert states(found, "data directory")["rights"] == "good"
+    code, found = doctor(config_for(vendors.url), XROUTER_PEPPER="another" * 6)
+    (pepper,) = [one for one in found["checks"] if one["check"] == "pepper"]
+    assert (code, pepper["state"]) == (1, "failed")
+    assert "comes from XROUTER_PEPPER. Copy the file `pepper`" in pepper["mend"]
+    (tmp_path / "data" / "pepper").rename(tmp_path / "lost")
+    code, found = doctor(config_for(vendors.url))
+    assert states(found, "database")["pepper"] == "failed"
+    assert not (tmp_path / "data" / "pepper").exists(), "looking makes none"
+    (tmp_path / "lost").rename(tmp_path / "data" / "pepper")
     (tmp_path / "data").chmod(0o755)
     code, found = doctor(config_for(vendors.url))
     assert (code, states(found, "data directory")["rights"]) == (0, "warning")

@@ -215,6 +215,7 @@ def call(
     stream: bool = True,
     models: tuple[str, ...] = (),
     timeout_s: float | None = None,
+    may_continue: bool = True,
     **fields: Any,
 ) -> Call:
     raw = {"messages": [{"role": "user", "content": "hello there"}], **fields}
@@ -224,10 +225,10 @@ def call(
         models=models,
         fields={name: msgspec.Raw(msgspec.json.encode(value)) for name, value in raw.items()},
     )
-    return call_for(request, timeout_s=timeout_s)
+    return call_for(request, timeout_s=timeout_s, may_continue=may_continue)
 
 
-def call_for(request: Request, *, timeout_s: float | None = None) -> Call:
+def call_for(request: Request, *, timeout_s: float | None = None, may_continue: bool = True) -> Call:
     clock = SystemClock()
     return Call(
         id="chatcmpl-" + ulid(),
@@ -237,6 +238,7 @@ def call_for(request: Request, *, timeout_s: float | None = None) -> Call:
         started_at=clock.now(),
         started=clock.monotonic(),
         timeout_s=timeout_s,
+        may_continue=may_continue,
     )
 
 

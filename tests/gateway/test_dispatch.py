@@ -77,7 +77,7 @@ async def test_a_wrong_request_is_not_tried_elsewhere() -> None:
 
 
 async def test_after_content_an_error_is_final_and_what_was_shown_is_charged() -> None:
-    place, one = world(a=Script([Delta("a" * 50), down(None)]), b=Script(GOOD)), call()
+    place, one = world(a=Script([Delta("a" * 50), down(None)]), b=Script(GOOD)), call(may_continue=False)
     shown: list[Event] = []
     with pytest.raises(ProviderUnavailable):
         async with aclosing(pipeline.converse(one, place.gateway)) as events:
@@ -96,7 +96,7 @@ async def test_after_content_an_error_is_final_and_what_was_shown_is_charged() -
 async def test_every_kind_of_content_commits(last: Event) -> None:
     place = world(a=Script([Start(), last, down(None)]), b=Script(GOOD))
     with pytest.raises(ProviderUnavailable):
-        await collect(call(), place)
+        await collect(call(may_continue=False), place)
 
 
 async def test_a_stream_without_a_finish_is_never_complete() -> None:
@@ -150,7 +150,7 @@ async def test_a_stall_ends_with_a_timeout_even_if_pings_come() -> None:
         pings += [0.02, Delta("")]
     place = world(a=Script([*pings, Finish("stop")]))  # type: ignore[list-item]
     with pytest.raises(ProviderTimeout, match="stalled"):
-        await collect(call(), place)
+        await collect(call(may_continue=False), place)
 
 
 async def test_a_slow_reader_is_not_the_vendors_stall() -> None:
@@ -334,7 +334,7 @@ async def test_after_content_nothing_is_repeated_not_even_what_failed_before() -
     first = Script([down(503)], GOOD)  # type: ignore[arg-type]
     place = world(a=first, b=Script([Delta("x"), down(None)]))
     with pytest.raises(ProviderUnavailable):
-        await collect(call(), place)
+        await collect(call(may_continue=False), place)
     assert len(first.calls) == 1
 
 

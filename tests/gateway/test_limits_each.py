@@ -215,24 +215,23 @@ class Away:
 
     def __init__(self) -> None:
         self.away = True
+        self.on_back: Any = None
         self.told: dict[str, float] = {}
 
     def exchange(self, draws: Any, then: Any) -> None:
-        for draw in draws:
-            self.told[draw.counter] = self.told.get(draw.counter, 0.0) - draw.back
         then([Grant(0.0, float(draw.amount)) for draw in draws])
 
+    def tell(self, draws: Any) -> None:
+        for draw in draws:
+            self.told[draw.counter] = self.told.get(draw.counter, 0.0) - draw.back
+
     def recall(self, counters: Any) -> None: ...
-
-
-class Near(MemoryCounters):
-    def note(self, draws: Any) -> None: ...
 
 
 def test_what_end_users_used_while_redis_was_away_is_told_and_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limiting, "MOST_OWED", 50)
     clock, shared = ManualClock(), Away()
-    limiter = Limiter(Near(clock), clock, shared)
+    limiter = Limiter(MemoryCounters(clock), clock, shared)
     who = caller(replace(each(amount=1_000), window_s=DAY_S))
     for number in range(80):
         assert admits(limiter, who, f"eu_{number}")

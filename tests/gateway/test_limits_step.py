@@ -12,10 +12,12 @@ from tests.gateway.test_limiter import caller, limit
 from xrouter.core.call import Call, Caller
 from xrouter.core.chat import Delta, Finish, Usage
 from xrouter.core.embeddings import EmbeddingsRequest
-from xrouter.core.errors import Invalid, NotFound, ProviderUnavailable, RateLimited
+from xrouter.core.errors import Forbidden, Invalid, NotFound, ProviderUnavailable, RateLimited
+from xrouter.core.gcra import MemoryCounters
 from xrouter.core.limits import DAY_S, Limit, Unit
 from xrouter.core.operation import Operation
 from xrouter.gateway import pipeline
+from xrouter.gateway.limiter import Limiter
 from xrouter.gateway.output_guess import FIRST_GUESS, OutputGuess
 
 
@@ -128,7 +130,7 @@ async def test_a_model_that_nobody_serves_gives_back_what_it_took() -> None:
             await run(place, of(who, call("nobody/m")))
     found = left(place, who)
     assert found[b"x-ratelimit-remaining-tokens"] == b"10000"
-    assert found[b"x-ratelimit-remaining-requests"] == b"8"
+    assert found[b"x-ratelimit-remaining-requests"] == b"10"
 
 
 async def test_a_client_who_leaves_gives_its_place_back() -> None:
@@ -148,7 +150,7 @@ async def test_a_client_who_leaves_gives_its_place_back() -> None:
 
 async def test_every_part_of_a_call_is_paid_and_the_call_counts_once() -> None:
     place = world(a=Script([whole(Usage(10, 20))]), one_choice=("a",))
-    who = caller(limit(Unit.TOKENS, 10_000), limit(amount=10))
+    who = caller(limit(Unit.TOKENS, 10_000, window_s=DAY_S), limit(amount=10))
     await run(place, of(who, call("a/m", stream=False, n=3, max_tokens=100)))
     assert left(place, who)[b"x-ratelimit-remaining-tokens"] == b"9910"
     assert left(place, who)[b"x-ratelimit-remaining-requests"] == b"9"
@@ -159,7 +161,7 @@ async def test_failed_attempts_that_cost_something_are_paid() -> None:
     place = world(a=broken)
     who = caller(limit(Unit.TOKENS, 10_000))
     with pytest.raises(ProviderUnavailable):
-        await run(place, of(who, call("a/m")))
+        await run(place, of(who, call("a/m", may_continue=False)))
     assert left(place, who)[b"x-ratelimit-remaining-tokens"] == b"9896"
 
 
@@ -180,3 +182,25 @@ async def test_embeddings_count_their_inputs() -> None:
     who = caller(limit(Unit.TOKENS, 1_000))
     await run(place, of(who, call_for(EmbeddingsRequest("a/m", ("12345", "1234567890"), {}))))
     assert left(place, who)[b"x-ratelimit-remaining-tokens"] == b"985"
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+async def test_what_is_refused_before_anything_is_sent_uses_nothing(processes: int) -> None:
+    """A model that nobody serves (404), one that the key may not use (403)."""
+    place = world(a=Script([whole()]))
+    if processes > 1:  # not alone: what is left over goes back at once
+        near = MemoryCounters(place.gateway.clock, {}, {})
+        place = replace(place, gateway=replace(place.gateway, limiter=Limiter(near, place.gateway.clock)))
+    who = caller(limit(amount=5), limit(Unit.TOKENS, 100_000), limit(Unit.CONCURRENT, 1))
+    kept = replace(who, key_id="narrow", models=(("other/*",),))
+    before = left(place, who)
+    for _ in range(10):
+        with pytest.raises(NotFound):
+            await run(place, of(who, call("nobody/m", stream=False)))
+        with pytest.raises(Forbidden):
+            await run(place, of(kept, call("a/m", stream=False)))
+    assert left(place, who) == before
+    for _ in range(5):
+        await run(place, of(who, call("a/m", stream=False)))
+    with pytest.raises(RateLimited):
+        await run(place, of(who, call("a/m", stream=False)))

@@ -1,13 +1,18 @@
 """Requests and the order that they get: one table for whatever a request, a route and a key may say."""
 
+import dataclasses
+from decimal import Decimal
 from typing import Any
 
+import msgspec
 import pytest
 from tests.gateway.fleet import NOW, asking, deployment, health, route, served
 
 from xrouter.core.call import Caller, Scope
 from xrouter.core.errors import GatewayError
+from xrouter.core.money import Price
 from xrouter.core.operation import Operation
+from xrouter.core.policy import Strategy
 from xrouter.gateway import route as router
 from xrouter.gateway.catalog import Catalog
 from xrouter.gateway.health import Health
@@ -45,6 +50,8 @@ ROUTES = {
         ],
     ),
     "canaried": route(models=["a/m", "b/m"], canary={"model": "c/m", "percent": 50}),
+    "twice": route(models=["a/m"], canary={"model": "c/m", "percent": 50}),
+    "within": route(models=ABCD, regions=["ru", "eu"], rules=[{"when": {"tags": "home"}, "regions": ["ru", "us"]}]),
     "long": route(models=["b/m"], fallbacks={"context_length": ["a/m", "c/m"], "content_policy": ["d/m"]}),
     "a/m": route(models=["a/m", "b/m"]),
 }
@@ -176,6 +183,9 @@ TABLE: list[tuple[str, dict[str, Any], str]] = [
     ("ruled", {"caller": key(team_id="t2")}, "a"),
     ("ruled", {"inputs": ["image"]}, "a"),
     ("ruled:floor", {"tags": ("batch",)}, "c"),
+    ("within", {}, "abc"),
+    ("within", {"tags": ("home",)}, "ab"),
+    ("within", {"tags": ("home",), "wishes": {"data_region": "us"}}, "503 no_route"),
     # keys
     ("smart", {"caller": key(models=(("c/*", "d/*"),))}, "cd"),
     ("smart", {"caller": key(models=(("smart",),))}, "abcd"),
@@ -215,6 +225,8 @@ def test_what_is_asked_for_decides_the_order(model: str, more: dict[str, Any], e
         ("smart", {"wishes": {"preferred_min_throughput": 15}}, SPEEDS, "bcda"),
         ("smart", {"wishes": {"preferred_min_throughput": {"p50": 25, "p99": 5}}}, SPEEDS, "bdac"),
         ("smart", {"wishes": {"preferred_min_throughput": 99, "order": ["a"]}}, SPEEDS, "adbc"),
+        ("c/m", {"models": ("b/m",), "wishes": {"preferred_max_latency": 1.5}}, SPEEDS, "bc"),
+        ("c/m", {"models": ("b/m",), "wishes": {"preferred_max_latency": 0.5}}, SPEEDS, "cb"),
     ],
 )
 def test_how_they_do_decides_the_order(model: str, more: dict[str, Any], known: Health, expected: str) -> None:
@@ -236,6 +248,54 @@ def test_a_canary_that_is_ejected_or_cannot_is_not_asked() -> None:
     assert {order(asking("canaried", number=number), sick) for number in range(50)} == {"ab"}
     images = {order(asking("canaried", number=number, inputs=["image"])) for number in range(50)}
     assert images == {"ca", "a"}
+
+
+def test_a_deployment_is_tried_once_whatever_led_to_it() -> None:
+    found = {order(asking("canaried", models=("twice", "c/m"), number=number)) for number in range(100)}
+    assert found == {"cab", "abc"}
+    assert {order(asking("twice", models=("smart",), number=number)) for number in range(50)} == {"cabd", "abcd"}
+
+
+@pytest.mark.parametrize("strategy", Strategy)
+def test_every_strategy_gives_all_of_them_whatever_is_drawn(strategy: Strategy) -> None:
+    catalog = served(FLEET, {"r": route(models=ABCD, strategy=strategy)})
+    for known in (HEALTHY, SPEEDS):
+        for number in range(100):
+            assert sorted(order(asking("r", number=number), known, catalog)) == ["a", "b", "c", "d"]
+
+
+def test_a_rule_allows_no_region_that_its_route_does_not() -> None:
+    policy = msgspec.structs.replace(CATALOG.policies["within"], regions=frozenset({"eu"}))
+    catalog = dataclasses.replace(CATALOG, policies={"within": policy}, groups={})
+    assert order(asking("within"), catalog=catalog) == "c"
+    assert order(asking("within", tags=("home",)), catalog=catalog) == "503 no_route"
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"regions": "us"}, "routes.r: allows us, where no deployment is"),
+        ({"with_tags": "gpu"}, "routes.r: asks for gpu, which no deployment has"),
+        ({"regions": "eu", "with_tags": "zdr"}, "routes.r: asks for zdr, which no deployment has"),
+        ({"regions": "ru", "rules": [{"when": {"tags": "x"}, "regions": "eu"}]}, "routes.r: rule 0: allows no region"),
+        ({"rules": [{"name": "n", "when": {"tags": "x"}, "models": ["b/m"], "with_tags": "fast"}]},
+         "routes.r: n: asks for fast, which no deployment has"),
+    ],
+)  # fmt: skip
+def test_a_route_or_rule_that_nobody_can_meet_is_refused(settings: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match="routes") as caught:
+        served(FLEET, {"r": route(models=ABCD, **settings)})
+    assert words in str(caught.value)
+
+
+def test_prices_and_deployments_that_change_are_seen() -> None:
+    changing = dict(CATALOG.served)
+    catalog = dataclasses.replace(CATALOG, served=changing, groups={})
+    assert order(asking("cheap"), catalog=catalog) == "cabd"
+    dearer = dataclasses.replace(FLEET[2], price=Price(Decimal(10_000), Decimal(10_000)))
+    changing["cheap"] = tuple(dearer if one.id == "c/m" else one for one in changing["cheap"])
+    assert order(asking("cheap"), catalog=catalog) == "abcd"
+    assert order(asking("cheap:floor"), catalog=catalog) == "abcd"
 
 
 def test_what_took_each_one_out_is_said() -> None:

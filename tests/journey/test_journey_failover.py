@@ -1,4 +1,4 @@
-"""Another deployment takes over until the first content, unseen by the client, and never after it."""
+"""Another deployment takes over, unseen by the client: before the first content with all, after it with the rest."""
 
 import asyncio
 from typing import Any
@@ -58,11 +58,53 @@ async def test_the_next_deployment_of_an_alias_takes_over(
     ]
 
 
-async def test_nobody_takes_over_after_content(vendors: Simulators, place: Gateway, sdk: Sdk, model: str) -> None:
+async def test_after_content_another_goes_on_and_the_last_chunk_tells(
+    place: Gateway, vendors: Simulators, sdk: Sdk, model: str
+) -> None:
     wanted = {"models": [f"{model}+reset-3", OTHER[model]]}
+    whole = (await sdk.chat(TBANK, "recite 30 words")).choices[0].message.content
+    chunks = await sdk.stream(
+        f"{model}+reset-3", "recite 30 words", extra_body=wanted, stream_options={"include_usage": True}
+    )
+    *spoken, last = chunks
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in spoken) == whole
+    assert [chunk.choices[0].finish_reason for chunk in spoken if chunk.choices[0].finish_reason] == ["stop"]
+    assert {chunk.id for chunk in chunks} == {last.id}
+    assert {chunk.model for chunk in chunks} == {f"{model}+reset-3"}
+    told = last.model_extra["xrouter"]["resumed"]
+    assert spoken[-1].model_extra["xrouter"]["resumed"] == told
+    assert [part["provider"] for part in told] == [model.partition("/")[0], OTHER[model].partition("/")[0]]
+    assert [part["error"] for part in told] == ["provider_unavailable", None]
+
+    def settled() -> list[dict[str, Any]] | None:
+        found = [row for row in place.attempts(call_id=last.id) if row["state"] != "open"]
+        return sorted(found, key=lambda row: int(row["number"])) if len(found) == 2 else None
+
+    rows = await asyncio.to_thread(wait_until, "both rows", settled, 10.0)
+    assert [row["id"] for row in rows] == [part["attempt_id"] for part in told]
+    assert [row["state"] for row in rows] == ["failed", "succeeded"]
+    assert last.usage.prompt_tokens == sum(row["usage"]["prompt_tokens"] for row in rows)
+    assert last.usage.completion_tokens == sum(row["usage"]["completion_tokens"] for row in rows)
+
+
+async def test_openrouters_form_goes_on_and_tells_it_too(place: Gateway, model: str) -> None:
+    async with session(place) as client:
+        body = chat_body(f"{model}+reset-3", "recite 30 words", stream=True)
+        async with client.post("/api" + CHAT, json=body | {"models": [f"{model}+reset-3", OTHER[model]]}) as answer:
+            *chunks, done = events(await answer.read())
+    assert done == "[DONE]"
+    assert len("".join(chunk["choices"][0]["delta"].get("content") or "" for chunk in chunks[:-1]).split()) == 30
+    assert [part["provider"] for part in chunks[-1]["xrouter"]["resumed"]][-1] == OTHER[model].partition("/")[0]
+
+
+async def test_nobody_goes_on_where_the_client_does_not_want_it(
+    vendors: Simulators, place: Gateway, sdk: Sdk, model: str
+) -> None:
+    wanted = {"models": [f"{model}+reset-3", OTHER[model]]}
+    unwanted = {"x-xrouter-continue": "false"}
     async with session(place) as client:
         body = chat_body(f"{model}+reset-3", "say 30 words", stream=True, **wanted)
-        async with client.post(CHAT, json=body) as answer:
+        async with client.post(CHAT, json=body, headers=unwanted) as answer:
             assert answer.status == 200
             found = events(await answer.read())
     assert [event for event in found if event == "[DONE]"] == []
@@ -73,7 +115,7 @@ async def test_nobody_takes_over_after_content(vendors: Simulators, place: Gatew
     assert len(chats_seen(vendors)) == 1
 
     with pytest.raises(APIError) as caught:
-        await sdk.stream(f"{model}+reset-3", "say 30 words", extra_body=wanted)
+        await sdk.stream(f"{model}+reset-3", "say 30 words", extra_body=wanted, extra_headers=unwanted)
     assert model.partition("/")[0] in caught.value.message
 
 

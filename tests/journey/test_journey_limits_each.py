@@ -20,7 +20,7 @@ def ask(client: openai.OpenAI, user: str | None = None, tags: str | None = None)
 
 
 def test_two_end_users_and_two_tags_are_counted_apart(pair: Gateway) -> None:
-    organisation = make(pair, "organisations")
+    organisation = make(pair, "organisations", name="each")
     team = make(pair, "teams", organisation_id=organisation["id"], limits=[
         {"unit": "requests", "amount": 3, "window": "day", "per": "end_user"},
         {"unit": "requests", "amount": 2, "window": "day", "per": "tag"},

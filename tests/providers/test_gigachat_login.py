@@ -66,6 +66,17 @@ async def test_the_login_as_the_vendor_wants_it() -> None:
     assert "X-Request-ID" not in login.headers
 
 
+async def test_a_clock_ahead_of_the_vendors_makes_no_login_of_every_call() -> None:
+    vendor = Vendor(life_s=-1800.0)  # over when it is born, by our clock
+    provider, _ = vendor.provider()
+    for _ in range(20):
+        await ask(provider)
+    assert len(vendor.logins) == 1
+    vendor.clock.advance(11)
+    await ask(provider)
+    assert len(vendor.logins) == 2
+
+
 async def test_a_hundred_calls_at_once_log_in_once() -> None:
     vendor = Vendor()
     provider, _ = vendor.provider()

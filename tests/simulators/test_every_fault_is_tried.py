@@ -3,7 +3,8 @@
 import re
 
 import pytest
-from campaigns.faults import cells
+from campaigns import broken_wire
+from campaigns.faults import WIRE, cells
 
 from xrouter.simulators import faults
 
@@ -11,9 +12,16 @@ KNOWN = sorted(faults.PLAIN | faults.NUMBERED)
 
 
 def test_the_campaign_asks_for_every_fault_and_for_nothing_else() -> None:
-    asked = {fault.name for cell in cells() if (fault := faults.parse(cell.fault))}
-    assert asked == set(KNOWN)
-    assert [cell for cell in cells() if faults.parse(cell.fault) is None] == []
+    simulated = [cell.fault for cell in cells() if cell.vendor != WIRE]
+    assert {fault.name for one in simulated if (fault := faults.parse(one))} == set(KNOWN)
+    assert [one for one in simulated if faults.parse(one) is None] == []
+    assert {cell.fault for cell in cells() if cell.vendor == WIRE} == set(broken_wire.NAMES)
+
+
+def test_there_are_as_many_faults_as_were_promised_streamed_and_whole_with_a_fallback() -> None:
+    for stream in (True, False):
+        told = {(cell.vendor, cell.fault) for cell in cells() if cell.stream is stream and cell.fallback}
+        assert len({fault for _, fault in told}) >= 32
 
 
 @pytest.mark.parametrize("name", KNOWN)

@@ -5,6 +5,7 @@ import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
+from itertools import count
 from typing import Any
 
 import pytest
@@ -28,6 +29,7 @@ from xrouter.stores.sql.schema import accounts, api_keys
 
 PEPPER = Secret("pepper" * 8)
 FIVE = Allowance(Unit.REQUESTS, 5, MINUTE_S)
+_NUMBERS = count()
 
 
 class Worker:
@@ -86,7 +88,7 @@ class Family:
     @classmethod
     async def make(cls, worker: Worker, **fields: Any) -> "Family":
         one, make = cls(), worker.accounts.make
-        one.organisation = await make(Kind.ORGANISATION, AccountSpec(name="acme"), Place())
+        one.organisation = await make(Kind.ORGANISATION, AccountSpec(name=f"acme {next(_NUMBERS)}"), Place())
         one.team = await make(Kind.TEAM, AccountSpec(name="payments"), one.organisation.place)
         one.user = await make(Kind.USER, AccountSpec(name="anna"), one.team.place)
         made = await worker.keys.make(KeySpec(name="app", user_id=one.user.id, **fields), "test")
@@ -103,7 +105,9 @@ async def test_a_caller_holds_what_stands_above_its_key(worker: Worker) -> None:
         family.organisation.id, family.team.id, family.user.id,
     )  # fmt: skip
     assert (caller.models, caller.networks) == ((("a/*",), ("*b",)), ("10.0.0.0/8",))
-    assert [limit.owner for limit in caller.limits] == ["organisation 'acme'"] + ["API key 'app', plan 'free'"] * 3
+    assert [limit.owner for limit in caller.limits] == [f"organisation '{family.organisation.name}'"] + [
+        "API key 'app', plan 'free'"
+    ] * 3
 
 
 CHANGES: dict[str, tuple[Callable[[Worker, Family], Any], Callable[[Caller], bool]]] = {
@@ -158,9 +162,8 @@ async def test_a_plan_changes_for_everybody_who_has_it(worker: Worker, other: Wo
     for each in (worker, other):
         caller = each.keys.known(family.text)
         assert caller is not None
-        assert [(limit.amount, limit.owner) for limit in caller.limits] == [
-            (5, "organisation 'acme', plan 'free'"), (9, "organisation 'acme', plan 'free'"),
-        ]  # fmt: skip
+        owner = f"organisation '{family.organisation.name}', plan 'free'"
+        assert [(limit.amount, limit.owner) for limit in caller.limits] == [(5, owner), (9, owner)]
         assert (await each.caller(plain.text.reveal())).limits == ()
 
 

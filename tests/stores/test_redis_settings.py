@@ -20,7 +20,7 @@ def test_a_url_that_cannot_be_read_is_said_at_the_start(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "xrouter", "serve"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30, check=False)
     assert done.returncode == 2
-    assert "XROUTER_REDIS_URL cannot be read: Redis URL must specify one of the following schemes" in done.stderr
+    assert "XROUTER_REDIS_URL: begins with 'http', which is not Redis; it must be redis, rediss or unix" in done.stderr
     assert "secret" not in done.stderr
 
 

@@ -10,10 +10,11 @@ from pydantic import BaseModel
 from xrouter.admin import account_schemas as schemas
 from xrouter.admin.desk import Desk, ObjectId, Paging, bad_cursor, installation_only, place_of, within
 from xrouter.admin.schemas import AccountQuery, Listing, answer
-from xrouter.core.accounts import Account, Kind, Place
+from xrouter.core.accounts import Account, Kind, Place, Plan
 from xrouter.core.call import Caller
 from xrouter.core.errors import NotFound
 from xrouter.core.records import AccountSpec, Page, PlanSpec
+from xrouter.core.rights import changed_account, check_plan_change, granted
 
 _Show = Callable[[Any], BaseModel]
 
@@ -28,7 +29,8 @@ def add_accounts(app: FastAPI, desk: Desk) -> None:
         above = Place(above.organisation_id or own.organisation_id, above.team_id or own.team_id)
         for name in ("organisation_id", "team_id"):
             fields.pop(name, None)
-        made = await desk.accounts.make(kind, AccountSpec(**fields), above, own)
+        spec = granted(AccountSpec(**fields), *await desk.maker(caller))
+        made = await desk.accounts.make(kind, spec, above, own)
         return answer(_SHOW[kind](made), 201)
 
     async def listed(kind: Kind, query: AccountQuery, place: Place) -> Response:
@@ -45,9 +47,11 @@ def add_accounts(app: FastAPI, desk: Desk) -> None:
 
     async def changed(kind: Kind, account_id: str, wanted: schemas.AccountChange, caller: Caller) -> Response:
         fields = schemas.said(wanted)
+        maker, plans = await desk.maker(caller)
 
         def edit(account: Account) -> AccountSpec:
-            return replace(AccountSpec.of(account), **fields)
+            before = AccountSpec.of(account)
+            return changed_account(before, replace(before, **fields), maker, plans)
 
         found = await desk.accounts.change(kind, account_id, edit, place_of(caller))
         return answer(_SHOW[kind](_there(kind, account_id, found)))
@@ -83,7 +87,7 @@ def add_accounts(app: FastAPI, desk: Desk) -> None:
 
     @app.delete(one, response_model=schemas.Organisation, operation_id="delete_organisation")
     async def delete_organisation(organisation_id: ObjectId, caller: _Admin) -> Response:
-        """Delete an organisation that nobody stands below; disable it otherwise."""
+        """Delete an organisation without teams, users and keys that work; disable it otherwise."""
         return await removed(Kind.ORGANISATION, organisation_id, caller)
 
     # ── teams ────────────────────────────────────────────────────────────────────────────────────────────
@@ -98,7 +102,7 @@ def add_accounts(app: FastAPI, desk: Desk) -> None:
     @app.get(teams, response_model=Listing[schemas.Team], operation_id="list_teams")
     async def list_teams(query: Annotated[AccountQuery, Query()], caller: _Admin) -> Response:
         """Teams, newest first."""
-        return await listed(Kind.TEAM, query, within(caller, query.organisation_id, query.team_id, None))
+        return await listed(Kind.TEAM, query, await within(desk, caller, query.organisation_id, query.team_id))
 
     @app.get(one_team, response_model=schemas.Team, operation_id="get_team")
     async def get_team(team_id: ObjectId, caller: _Admin) -> Response:
@@ -112,7 +116,7 @@ def add_accounts(app: FastAPI, desk: Desk) -> None:
 
     @app.delete(one_team, response_model=schemas.Team, operation_id="delete_team")
     async def delete_team(team_id: ObjectId, caller: _Admin) -> Response:
-        """Delete a team that nobody stands below; disable it otherwise."""
+        """Delete a team without users and keys that work; disable it otherwise."""
         return await removed(Kind.TEAM, team_id, caller)
 
     # ── users ────────────────────────────────────────────────────────────────────────────────────────────
@@ -127,7 +131,7 @@ def add_accounts(app: FastAPI, desk: Desk) -> None:
     @app.get(users, response_model=Listing[schemas.User], operation_id="list_users")
     async def list_users(query: Annotated[AccountQuery, Query()], caller: _Admin) -> Response:
         """Users, newest first."""
-        return await listed(Kind.USER, query, within(caller, query.organisation_id, query.team_id, None))
+        return await listed(Kind.USER, query, await within(desk, caller, query.organisation_id, query.team_id))
 
     @app.get(one_user, response_model=schemas.User, operation_id="get_user")
     async def get_user(user_id: ObjectId, caller: _Admin) -> Response:
@@ -141,7 +145,7 @@ def add_accounts(app: FastAPI, desk: Desk) -> None:
 
     @app.delete(one_user, response_model=schemas.User, operation_id="delete_user")
     async def delete_user(user_id: ObjectId, caller: _Admin) -> Response:
-        """Delete a user who has no keys; disable otherwise."""
+        """Delete a user, for good. The user's keys lose their secrets at once; what they did stays in the books."""
         return await removed(Kind.USER, user_id, caller)
 
 
@@ -178,10 +182,14 @@ def add_plans(app: FastAPI, desk: Desk) -> None:
         """Change a plan; whoever has it has the new limits at once. For admins of the installation."""
         installation_only(caller, "Plans")
         fields = schemas.said(wanted)
-        found = await desk.plans.change(
-            plan_id,
-            lambda plan: replace(PlanSpec(name=plan.name, limits=plan.limits, disabled=plan.disabled), **fields),
-        )
+        maker, plans = await desk.maker(caller)
+
+        def edit(plan: Plan) -> PlanSpec:
+            spec = replace(PlanSpec(name=plan.name, limits=plan.limits, disabled=plan.disabled), **fields)
+            check_plan_change(plan, spec, maker, plans)
+            return spec
+
+        found = await desk.plans.change(plan_id, edit)
         if found is None:
             raise _no_plan(plan_id)
         return answer(schemas.plan(found))

@@ -3,10 +3,10 @@
 In a change, a field that is left out stays as it is, and null takes away what was said.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, StringConstraints
 
 from xrouter.admin.schemas import Timestamp
 from xrouter.admin.times import Time, written
@@ -28,6 +28,7 @@ from xrouter.core.call import Scope
 from xrouter.core.limits import Per, Unit
 from xrouter.core.operation import Operation
 from xrouter.core.records import KeyRecord
+from xrouter.core.standing import Standing, standing_of_key
 
 DAY_S = 86_400
 DEFAULT_GRACE_S = DAY_S
@@ -52,7 +53,7 @@ class LimitInput(Input):
     amount: int = Field(ge=0, le=MAX_AMOUNT, strict=True)
     window: Literal["minute", "day"] | None = None
     model: str | None = Field(None, description="A glob over model ids: only their calls count. Null counts all.")
-    exact: bool = Field(False, description="One counter for all nodes, asked before each call.")
+    exact: StrictBool = Field(False, description="One counter for all nodes, asked before each call.")
     per: Per | None = Field(
         None, description="It holds for each end user, or for each tag, by itself; calls without one pass it by."
     )
@@ -80,7 +81,7 @@ def _networks(found: list[str] | None) -> list[str] | None:
 class Narrowing(Input):
     """What every level may say."""
 
-    disabled: bool = False
+    disabled: StrictBool = False
     plan_id: Id | None = Field(None, description="The limits of this plan hold where `limits` says nothing else.")
     limits: Annotated[list[LimitInput], AfterValidator(_limits)] = Field([], max_length=MAX_LIMITS)
     models: Annotated[list[str] | None, AfterValidator(_globs)] = Field(
@@ -111,7 +112,7 @@ class AccountChange(Narrowing):
 class NewPlan(Input):
     name: Name
     limits: Annotated[list[LimitInput], AfterValidator(_limits)] = Field([], max_length=MAX_LIMITS)
-    disabled: bool = Field(False, description="Given to nobody any more; whoever has it keeps it.")
+    disabled: StrictBool = Field(False, description="Given to nobody any more; whoever has it keeps it.")
 
 
 class PlanChange(NewPlan):
@@ -139,7 +140,12 @@ class KeyChange(KeyFields):
 
 class RotateInput(Input):
     grace_s: float = Field(
-        DEFAULT_GRACE_S, ge=0, le=MAX_GRACE_S, allow_inf_nan=False, description="How long the former secret works."
+        DEFAULT_GRACE_S,
+        ge=0,
+        le=MAX_GRACE_S,
+        allow_inf_nan=False,
+        strict=True,
+        description="How long the former secret works.",
     )
 
 
@@ -170,17 +176,21 @@ class Limit(BaseModel):
 class _Shown(BaseModel):
     id: str
     name: str
-    created_at: Timestamp
-    updated_at: Timestamp
     disabled: bool
     limits: list[Limit]
 
 
 class PlanShown(_Shown):
+    """The times of a built-in plan are null until somebody changes it."""
+
     object: Literal["plan"] = "plan"
+    created_at: Timestamp | None
+    updated_at: Timestamp | None
 
 
 class _Narrowed(_Shown):
+    created_at: Timestamp
+    updated_at: Timestamp
     plan_id: str | None
     models: list[str] | None
     operations: list[Operation] | None
@@ -211,9 +221,12 @@ class Key(_Narrowed):
     created_by: str
     expires_at: Timestamp | None
     former_until: Timestamp | None
+    deleted_at: Timestamp | None
     organisation_id: str | None
     team_id: str | None
     user_id: str | None
+    state: Standing = Field(description="Whether it works, with all that stands above it.")
+    state_reason: str | None = Field(description="Why it does not.")
 
 
 class FreshKey(Key):
@@ -235,19 +248,25 @@ def user(one: Account) -> User:
 
 
 def plan(one: Plan) -> PlanShown:
-    return PlanShown(**_shown(one))
+    times = {"created_at": _written(one.created_at or None), "updated_at": _written(one.updated_at or None)}
+    return PlanShown(**_shown(one) | times)
 
 
-def key(record: KeyRecord) -> Key:
-    return Key(**_key(record))
+def key(record: KeyRecord, above: Mapping[str, Account], now: float) -> Key:
+    """`above` holds whoever stands above it, by id."""
+    return Key(**_key(record, above, now))
 
 
-def fresh_key(record: KeyRecord, text: str) -> FreshKey:
-    return FreshKey(**_key(record), key=text)
+def fresh_key(record: KeyRecord, above: Mapping[str, Account], now: float, text: str) -> FreshKey:
+    return FreshKey(**_key(record, above, now), key=text)
 
 
-def _key(record: KeyRecord) -> dict[str, Any]:
+def _key(record: KeyRecord, above: Mapping[str, Account], now: float) -> dict[str, Any]:
+    state, reason = standing_of_key(record, above, now)
     return {
+        "state": state,
+        "state_reason": reason,
+        "deleted_at": _written(record.deleted_at),
         **_narrowed(record),
         "scopes": sorted(record.scopes),
         "last4": record.last4,

@@ -1,18 +1,20 @@
 """What the routes of the control plane share: the stores, whom each route lets in, and where a caller stands."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import Path, Query
 
+from xrouter.admin import account_schemas as schemas
 from xrouter.admin.schemas import PageQuery
-from xrouter.core.accounts import Place, Plan
+from xrouter.core.accounts import Account, Kind, Place, Plan, nobody
 from xrouter.core.call import Caller, Scope, State
 from xrouter.core.clock import Clock
 from xrouter.core.errors import Forbidden, Invalid, NotFound
 from xrouter.core.ports import AccountAdmin, AttemptLog, KeyAdmin, PlanAdmin
-from xrouter.core.records import AttemptRecord, KeySpec
+from xrouter.core.records import AttemptRecord, KeyRecord, KeySpec, NewKey
+from xrouter.core.standing import ids_above
 
 ObjectId = Annotated[str, Path(max_length=64, pattern=r"^[A-Za-z0-9._-]+$")]
 Paging = Annotated[PageQuery, Query()]
@@ -37,6 +39,17 @@ class Desk:
             raise Forbidden("The API key that asks is no longer there.")
         return record.spec, await self.plans.all()
 
+    async def above(self, records: Sequence[KeyRecord]) -> dict[str, Account]:
+        """Everybody who stands above these keys, by id."""
+        return await self.accounts.named({one for record in records for one in ids_above(record.place)})
+
+    async def shown_key(self, record: KeyRecord) -> schemas.Key:
+        return schemas.key(record, await self.above([record]), self.clock.now())
+
+    async def fresh_key(self, made: NewKey) -> schemas.FreshKey:
+        above = await self.above([made.record])
+        return schemas.fresh_key(made.record, above, self.clock.now(), made.text.reveal())
+
 
 def place_of(caller: Caller) -> Place:
     """Where the caller's key stands: its admin sees what is there and below, and nothing else exists for it."""
@@ -49,17 +62,23 @@ def installation_only(caller: Caller, what: str) -> None:
         raise Forbidden(f"{what} belong to the installation: its admins change them, whose keys have no organisation.")
 
 
-def within(caller: Caller, organisation_id: str | None, team_id: str | None, user_id: str | None) -> Place:
-    """What a list shows: the part of the caller's place that is asked for. Raises `Invalid` for another's: it would be
-    empty for ever, and the caller learns nothing by it."""
+async def within(
+    desk: Desk, caller: Caller, organisation_id: str | None, team_id: str | None, user_id: str | None = None
+) -> Place:
+    """What a list shows: the part of the caller's place that is asked for. Raises `NotFound` for whoever is not there,
+    or not for the caller."""
     own = place_of(caller)
-    wanted = {"organisation_id": organisation_id, "team_id": team_id, "user_id": user_id}
-    for name, value in wanted.items():
-        held = getattr(own, name)
-        if value is not None and held not in (None, value):
-            raise Invalid(f"'{name}': your key lists its own only, '{held}'.", param=name)
-        wanted[name] = held if value is None else value
-    return Place(**wanted)
+    wanted = {Kind.ORGANISATION: organisation_id, Kind.TEAM: team_id, Kind.USER: user_id}
+    found: dict[str, str | None] = {}
+    for kind, value in wanted.items():
+        field = f"{kind.value}_id"
+        held: str | None = getattr(own, field)
+        if value is not None and value != held:
+            there = await desk.accounts.get(kind, value, own) if held is None else None
+            if there is None:
+                raise nobody(kind, value, field)
+        found[field] = held if value is None else value
+    return Place(**found)
 
 
 def bad_cursor() -> Invalid:

@@ -30,7 +30,7 @@ async def once(
         return await handle(request)
     if not _KEY.fullmatch(key):
         raise Invalid("'Idempotency-Key' must be 1 to 255 visible ASCII characters.", param="Idempotency-Key")
-    begun = await writes.begin(f"{caller.key_id} {key}", _fingerprint(request, await request.body()))
+    begun = await writes.begin(f"{caller.key_id} {key}", _fingerprint(request, caller, await request.body()))
     if isinstance(begun, StoredAnswer):
         headers = {"idempotent-replayed": "true"}
         return Response(begun.body, begun.status, headers, media_type="application/json")
@@ -44,10 +44,19 @@ async def once(
     return response
 
 
-def _fingerprint(request: Request, body: bytes) -> bytes:
-    """What the request is: JSON that says the same counts as the same."""
+def _fingerprint(request: Request, caller: Caller, body: bytes) -> bytes:
+    """What the request is, and what whoever asks may: JSON that says the same counts as the same, and a key that was
+    moved or restricted meanwhile does not get an answer, with a secret in it, that it could not get any more."""
     with suppress(msgspec.MsgspecError):  # what is no JSON is refused later, and its key is free again
         body = msgspec.json.encode(msgspec.json.decode(body), order="deterministic")
     scope = request.scope
     whole = f"{scope['method']} {scope['path']}\n".encode() + scope["query_string"] + b"\n" + body
-    return hashlib.sha256(whole).digest()
+    return hashlib.sha256(whole + b"\n" + msgspec.json.encode(_rights(caller), order="deterministic")).digest()
+
+
+def _rights(caller: Caller) -> tuple[object, ...]:
+    place = (caller.organisation_id, caller.team_id, caller.user_id)
+    limits = sorted(
+        (one.level.value, one.unit.value, one.window_s, one.model or "", one.amount) for one in caller.limits
+    )
+    return place, caller.scopes, caller.expires_at, caller.models, caller.operations, caller.networks, limits

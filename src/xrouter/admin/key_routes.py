@@ -30,32 +30,33 @@ def add_keys(app: FastAPI, desk: Desk) -> None:
             caller.key_id,
             place_of(caller),
         )
-        return answer(schemas.fresh_key(made.record, made.text.reveal()), 201)
+        return answer(await desk.fresh_key(made), 201)
 
     @app.get("/admin/keys", response_model=Listing[schemas.Key], operation_id="list_keys")
     async def list_keys(query: Annotated[KeyQuery, Query()], caller: _Admin) -> Response:
         """Keys without their secrets, disabled ones included, newest first."""
-        place = within(caller, query.organisation_id, query.team_id, query.user_id)
+        place = await within(desk, caller, query.organisation_id, query.team_id, query.user_id)
         try:
             page = await desk.keys.page(query.cursor, query.limit, place)
         except ValueError:
             raise bad_cursor() from None
-        return answer(listing(page, schemas.key))
+        above = await desk.above(page.items)
+        return answer(listing(page, lambda record: schemas.key(record, above, desk.clock.now())))
 
     @app.get(one, response_model=schemas.Key, operation_id="get_key")
     async def get_key(key_id: ObjectId, caller: _Admin) -> Response:
         """One key without its secret."""
-        return answer(schemas.key(there(key_id, await desk.keys.get(key_id, place_of(caller)))))
+        return answer(await desk.shown_key(there(key_id, await desk.keys.get(key_id, place_of(caller)))))
 
     @app.patch(one, response_model=schemas.Key, operation_id="change_key")
     async def change_key(key_id: ObjectId, wanted: schemas.KeyChange, caller: _Admin) -> Response:
         """Change a key; every worker follows within a second."""
-        return answer(schemas.key(await changed(desk, key_id, _fields(wanted, desk.clock.now()), caller)))
+        return answer(await desk.shown_key(await changed(desk, key_id, _fields(wanted, desk.clock.now()), caller)))
 
     @app.delete(one, response_model=schemas.Key, operation_id="disable_key")
     async def disable_key(key_id: ObjectId, caller: _Admin) -> Response:
         """Disable a key. Its row stays, because the books refer to it. May be repeated."""
-        return answer(schemas.key(await disabled(desk, key_id, caller)))
+        return answer(await desk.shown_key(await disabled(desk, key_id, caller)))
 
     @app.post(one + "/rotate", response_model=schemas.FreshKey, operation_id="rotate_key")
     async def rotate_key(
@@ -68,7 +69,7 @@ def add_keys(app: FastAPI, desk: Desk) -> None:
         made = await desk.keys.rotate(key_id, grace_s, lambda record: _check_reach(record, *maker), place_of(caller))
         if made is None:
             raise there_is_none(key_id)
-        return answer(schemas.fresh_key(made.record, made.text.reveal()))
+        return answer(await desk.fresh_key(made))
 
 
 async def changed(desk: Desk, key_id: str, fields: dict[str, Any], caller: Caller) -> KeyRecord:

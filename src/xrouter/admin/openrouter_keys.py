@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Annotated, Any, Literal
 
 from fastapi import FastAPI, Query, Response
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, BeforeValidator, Field, StrictBool
 
 from xrouter.admin.account_schemas import Id, Input, Name
 from xrouter.admin.current_key import periods
@@ -18,9 +18,9 @@ from xrouter.admin.desk import Desk, ObjectId, place_of
 from xrouter.admin.key_routes import changed, disabled, there
 from xrouter.admin.schemas import Roubles, Timestamp, answer
 from xrouter.admin.times import Time, written
-from xrouter.core.accounts import Kind
+from xrouter.core.accounts import Kind, nobody
 from xrouter.core.call import Caller
-from xrouter.core.errors import Invalid
+from xrouter.core.errors import Invalid, NotFound
 from xrouter.core.money import rub_text
 from xrouter.core.records import KeyRecord, KeySpec
 from xrouter.core.rights import granted
@@ -33,9 +33,20 @@ _Spent = tuple[tuple[int, ...], float | None]
 _NOTHING: _Spent = ((0, 0, 0, 0), None)
 
 
+def _no_money(value: object) -> None:
+    if value is not None:
+        raise ValueError(
+            "this gateway keeps no limits in money: send null or leave it out; "
+            "limits of requests and tokens are set in `limits` of /admin/keys"
+        )
+
+
+_NoMoney = Annotated[None, BeforeValidator(_no_money)]
+
+
 class _Money(Input):
-    limit: None = Field(None, description="Limits in money are not there; limits of requests and tokens: /admin/keys.")
-    limit_reset: None = None
+    limit: _NoMoney = Field(None, description="Limits in money are not there; of requests and tokens: /admin/keys.")
+    limit_reset: _NoMoney = None
     include_byok_in_limit: Literal[False] | None = None
 
 
@@ -48,7 +59,7 @@ class NewRouterKey(_Money):
 
 class RouterKeyChange(_Money):
     name: Name | None = None
-    disabled: bool | None = None
+    disabled: StrictBool | None = None
     workspace_id: Id | None = None
 
 
@@ -120,10 +131,13 @@ def add_openrouter_keys(app: FastAPI, desk: Desk) -> None:
             return {}
         if workspace_id == _INSTALLATION:
             return {"team_id": None, "organisation_id": None}
-        team = await desk.accounts.get(Kind.TEAM, workspace_id, place_of(caller))
-        if team is not None:
-            return {"team_id": team.id, "organisation_id": team.place.organisation_id}
-        return {"team_id": None, "organisation_id": workspace_id}
+        if workspace_id == caller.organisation_id:
+            return {"team_id": None, "organisation_id": workspace_id}
+        for kind in (Kind.TEAM, Kind.ORGANISATION):
+            found = await desk.accounts.get(kind, workspace_id, place_of(caller))
+            if found is not None:
+                return {"team_id": found.place.team_id, "organisation_id": found.place.organisation_id}
+        raise NotFound(f"No workspace has the id '{workspace_id}'.", param="workspace_id")
 
     @app.post(keys, status_code=201, response_model=NewRouterKeyAnswer, operation_id="create_router_key")
     async def create(wanted: NewRouterKey, caller: _Admin) -> Response:
@@ -133,6 +147,10 @@ def add_openrouter_keys(app: FastAPI, desk: Desk) -> None:
         place = await workspace(wanted.workspace_id, caller)
         spec = KeySpec(name=wanted.name, expires_at=wanted.expires_at, user_id=wanted.creator_user_id)
         spec = replace(spec, **place)
+        if wanted.creator_user_id is not None and not await desk.accounts.get(
+            Kind.USER, wanted.creator_user_id, place_of(caller)
+        ):
+            raise nobody(Kind.USER, wanted.creator_user_id, "creator_user_id")
         made = await desk.keys.make(granted(spec, *await desk.maker(caller)), caller.key_id, place_of(caller))
         (data,) = await shown((made.record,))
         return answer(NewRouterKeyAnswer(data=data, key=made.text.reveal()), 201)
@@ -143,8 +161,6 @@ def add_openrouter_keys(app: FastAPI, desk: Desk) -> None:
         place = place_of(caller)
         wanted = await workspace(query.workspace_id, caller)
         for name, value in wanted.items():
-            if value is not None and getattr(place, name) not in (None, value):
-                return answer(RouterKeys(data=[]))
             if value is not None:
                 place = replace(place, **{name: value})
         records = await desk.keys.numbered(

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
+from xrouter.core.api_key import NAME_PATTERN
 from xrouter.core.errors import GatewayError, Internal, Invalid, MethodNotAllowed, NotFound
 from xrouter.core.ids import ulid
 
@@ -70,8 +71,44 @@ async def _validation_error(request: Request, error: Exception) -> Response:
     param = ".".join(place)
     if first["type"] == "missing":
         return _answer(request, Invalid(f"'{param}' is required.", param=param, code="missing_required_parameter"))
-    message = str(first["msg"]).removeprefix("Value error, ")
-    return _answer(request, Invalid(f"'{param}': {message[:1].lower()}{message[1:]}.", param=param))
+    return _answer(request, Invalid(f"'{param}': {_in_words(first)}.", param=param))
+
+
+_WORDS = {
+    "bool_type": "must be true or false, without quotes",
+    "bool_parsing": "must be true or false",
+    "string_type": "must be text",
+    "int_type": "must be a whole number, without quotes",
+    "int_parsing": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_type": "must be a number, without quotes",
+    "float_parsing": "must be a number",
+    "finite_number": "must be a number",
+    "list_type": "must be a list",
+    "model_type": "must be an object",
+    "model_attributes_type": "must be an object",
+    "dict_type": "must be an object",
+    "none_required": "must be null or left out",
+    "string_too_short": "must not be empty",
+}
+_PATTERNS = {NAME_PATTERN: "must be text without line breaks and other control characters"}
+_NO_ID = "is no id: ids are letters, digits, `.`, `_` and `-`"
+
+
+def _in_words(found: Mapping[str, Any]) -> str:
+    """What pydantic says, for people who do not know it."""
+    kind, context = str(found["type"]), found.get("ctx", {})
+    if kind == "string_pattern_mismatch":
+        return _PATTERNS.get(str(context.get("pattern")), _NO_ID)
+    if kind == "string_too_long":
+        return f"must have at most {context['max_length']} characters"
+    if kind in ("too_long", "too_short"):
+        least_or_most = "at most" if kind == "too_long" else "at least"
+        number = context["max_length" if kind == "too_long" else "min_length"]
+        return f"must have {least_or_most} {number} item{'' if number == 1 else 's'}"
+    message = str(found["msg"]).removeprefix("Value error, ")
+    message = _WORDS.get(kind, message.replace("Input should be", "must be", 1).replace("Input should", "must", 1))
+    return message[:1].lower() + message[1:]
 
 
 async def _http_error(request: Request, error: Exception) -> Response:

@@ -11,7 +11,7 @@ from xrouter.admin.current_key import CurrentKey, current_key, periods
 from xrouter.admin.desk import Desk, bad_cursor, generation_of, place_of
 from xrouter.admin.generation import Generation, generation
 from xrouter.admin.guard import Authenticate, Guard, GuardedRoute
-from xrouter.admin.key_routes import add_keys
+from xrouter.admin.key_routes import add_keys, there
 from xrouter.admin.openrouter_keys import add_openrouter_keys
 from xrouter.admin.problems import ErrorBody, handle_errors
 from xrouter.admin.route_route import Explain, add_route
@@ -80,7 +80,10 @@ def _add_books(app: FastAPI, desk: Desk) -> None:
     @app.get("/admin/attempts", response_model=Listing[AttemptRow], operation_id="list_attempts")
     async def list_attempts(query: Annotated[AttemptQuery, Query()], caller: Annotated[Caller, desk.admin]) -> Response:
         """The books: every upstream call with its tokens and cost, newest first; of your own keys and those below."""
-        wanted = AttemptFilter(**query.model_dump(exclude={"limit", "cursor"}), within=place_of(caller))
+        place = place_of(caller)
+        if query.key_id is not None:
+            there(query.key_id, await desk.keys.get(query.key_id, place))
+        wanted = AttemptFilter(**query.model_dump(exclude={"limit", "cursor"}), within=place)
         try:
             page = await desk.attempts.page(wanted, query.cursor, query.limit)
         except ValueError:

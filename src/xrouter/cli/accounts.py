@@ -5,14 +5,14 @@ The commands work straight in the database, with the rights of whoever may read 
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar
 
 import typer
 
 from xrouter.core import networks
-from xrouter.core.accounts import Account, Allowance, Kind, Plan, check_globs, check_limits, read_allowance
+from xrouter.core.accounts import Account, Allowance, Kind, Place, Plan, check_globs, check_limits, read_allowance
 from xrouter.core.api_key import check_new
 from xrouter.core.clock import SystemClock
 from xrouter.core.errors import GatewayError
@@ -199,6 +199,12 @@ def narrowing(one: Account | KeyRecord) -> dict[str, Any]:
 
 def _list(values: Iterable[str] | None) -> list[str] | None:
     return None if values is None else sorted(str(one) for one in values)
+
+
+def names(place: Place, above: Mapping[str, Account], kinds: Iterable[Kind] = Kind) -> tuple[str, ...]:
+    """What those who stand at a place are called, for a table."""
+    ids = [getattr(place, f"{kind.value}_id") for kind in kinds]
+    return tuple("-" if one is None else above[one].name if one in above else one for one in ids)
 
 
 def day(at: float) -> str:

@@ -1,20 +1,25 @@
 """`xrouter keys`: make, list, change, rotate and disable API keys, straight in the database."""
 
 import json
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Any
 
 import typer
 
 from xrouter.cli import accounts as shared
-from xrouter.core.accounts import Kind, Place
+from xrouter.core.accounts import Account, Kind, Place
 from xrouter.core.api_key import MAX_DAYS, check_new
 from xrouter.core.call import Scope
 from xrouter.core.clock import SystemClock
 from xrouter.core.records import KeyRecord, KeySpec, NewKey
+from xrouter.core.standing import ids_above, standing_of_key
 from xrouter.stores.books import Books
 
 app = typer.Typer(help="API keys.", no_args_is_help=True)
+
+Above = Mapping[str, Account]
+"""Whoever stands above some keys, by id."""
 
 _DAY_S = 86_400
 _KeyId = Annotated[str, typer.Argument(help="The id from `xrouter keys list`.")]
@@ -39,14 +44,15 @@ def create(
     """Make a key. Its text is printed once and cannot be read again."""
     name, expires_at = _checked(name, days)
 
-    async def work(books: Books) -> NewKey:
+    async def work(books: Books) -> tuple[NewKey, Above]:
         fields = await shared.said(
             books, plan=plan, limits=limit, models=model, operations=operation, nets=network
         ) | await _place(books, organisation, team, user)
         spec = KeySpec(name=name, scopes=frozenset({Scope.ADMIN if admin else Scope.MODELS}), expires_at=expires_at)
-        return await books.keys.make(replace(spec, **fields), "cli")
+        made = await books.keys.make(replace(spec, **fields), "cli")
+        return made, await _above(books, [made.record])
 
-    _tell(shared.run(work), as_json)
+    _tell(*shared.run(work), as_json)
 
 
 @app.command("list")
@@ -58,24 +64,23 @@ def list_keys(
 ) -> None:
     """List keys, newest first."""
 
-    async def work(books: Books) -> list[KeyRecord]:
+    async def work(books: Books) -> tuple[list[KeyRecord], Above]:
         within = Place(**await _place(books, organisation, team, user))
-        return [key async for key in shared.everything(lambda cursor: books.keys.page(cursor, 200, within))]
+        keys = [key async for key in shared.everything(lambda cursor: books.keys.page(cursor, 200, within))]
+        return keys, await _above(books, keys)
 
-    found = shared.run(work)
-    now = SystemClock().now()
+    found, above = shared.run(work)
     if as_json:
-        typer.echo(json.dumps([_fields(key, now) for key in found], ensure_ascii=False))
+        typer.echo(json.dumps([_fields(key, above) for key in found], ensure_ascii=False))
         return
-    head = ("ID", "ENDS IN", "STATE", "SCOPES", "CREATED", "EXPIRES", "NAME")
-    shared.table(head, [_row(key, now) for key in found])
+    head = ("ID", "ENDS IN", "STATE", "SCOPES", "CREATED", "EXPIRES", "ORGANISATION", "TEAM", "USER", "NAME")
+    shared.table(head, [_row(key, above) for key in found])
 
 
 @app.command()
 def show(key_id: _KeyId, as_json: shared.Json = False) -> None:
     """Show a key without its secret."""
-    found = _there(key_id, shared.run(lambda books: books.keys.get(key_id)))
-    shared.details(_fields(found, SystemClock().now()), as_json)
+    _details(key_id, lambda books: books.keys.get(key_id), as_json)
 
 
 @app.command("set")
@@ -114,7 +119,7 @@ def change(
         fields |= await _place(books, organisation, team, user)
         return await books.keys.change(key_id, lambda record: replace(record.spec, **fields))
 
-    shared.details(_fields(_there(key_id, shared.run(work)), SystemClock().now()), as_json)
+    _details(key_id, work, as_json)
 
 
 @app.command()
@@ -126,10 +131,14 @@ def rotate(
     as_json: shared.Json = False,
 ) -> None:
     """Give a key a new secret, printed once. The former one works for 24 hours more."""
-    made = shared.run(lambda books: books.keys.rotate(key_id, grace * 3600))
-    if made is None:
-        raise _unknown(key_id)
-    _tell(made, as_json)
+
+    async def work(books: Books) -> tuple[NewKey, Above]:
+        made = await books.keys.rotate(key_id, grace * 3600)
+        if made is None:
+            raise _unknown(key_id)
+        return made, await _above(books, [made.record])
+
+    _tell(*shared.run(work), as_json)
 
 
 @app.command()
@@ -158,42 +167,53 @@ async def _place(books: Books, organisation: str | None, team: str | None, user:
     }
 
 
+async def _above(books: Books, keys: Sequence[KeyRecord]) -> Above:
+    return await books.accounts.named({one for key in keys for one in ids_above(key.place)})
+
+
 def _there(key_id: str, found: KeyRecord | None) -> KeyRecord:
     if found is None:
         raise _unknown(key_id)
     return found
 
 
+def _details(key_id: str, find: Callable[[Books], Awaitable[KeyRecord | None]], as_json: bool) -> None:
+    async def work(books: Books) -> tuple[KeyRecord, Above]:
+        key = _there(key_id, await find(books))
+        return key, await _above(books, [key])
+
+    shared.details(_fields(*shared.run(work)), as_json)
+
+
 def _unknown(key_id: str) -> typer.Exit:
     return shared.complaint(f"there is no key {key_id}; `xrouter keys list` shows all")
 
 
-def _tell(made: NewKey, as_json: bool) -> None:
+def _tell(made: NewKey, above: Above, as_json: bool) -> None:
     """The text alone on standard output, so that a script can take it."""
     if as_json:
-        fields = {"key": made.text.reveal(), **_fields(made.record, SystemClock().now())}
+        fields = {"key": made.text.reveal(), **_fields(made.record, above)}
         typer.echo(json.dumps(fields, ensure_ascii=False))
         return
     typer.echo(made.text.reveal())
     typer.echo(f"id {made.record.id}: shown once, keep it safe", err=True)
 
 
-def _state(key: KeyRecord, now: float) -> str:
-    expired = key.expires_at is not None and key.expires_at <= now
-    return "disabled" if key.disabled else "expired" if expired else "active"
-
-
-def _row(key: KeyRecord, now: float) -> tuple[str, ...]:
+def _row(key: KeyRecord, above: Above) -> tuple[str, ...]:
     expires = "never" if key.expires_at is None else shared.day(key.expires_at)
     scopes = ",".join(sorted(key.scopes))
-    return key.id, f"...{key.last4}", _state(key, now), scopes, shared.day(key.created_at), expires, key.name
+    state, _ = standing_of_key(key, above, SystemClock().now())
+    places = shared.names(key.place, above)
+    return key.id, f"...{key.last4}", state, scopes, shared.day(key.created_at), expires, *places, key.name
 
 
-def _fields(key: KeyRecord, now: float) -> dict[str, Any]:
+def _fields(key: KeyRecord, above: Above) -> dict[str, Any]:
+    state, reason = standing_of_key(key, above, SystemClock().now())
     return {
         "id": key.id,
         "name": key.name,
-        "state": _state(key, now),
+        "state": state,
+        "state_reason": reason,
         "scopes": sorted(key.scopes),
         "ends_in": key.last4,
         "created": shared.moment(key.created_at),
@@ -201,6 +221,7 @@ def _fields(key: KeyRecord, now: float) -> dict[str, Any]:
         "updated": shared.moment(key.updated_at),
         "expires": shared.moment(key.expires_at),
         "former_secret_until": shared.moment(key.former_until),
+        "deleted": shared.moment(key.deleted_at),
         "organisation": key.organisation_id,
         "team": key.team_id,
         "user": key.user_id,

@@ -7,7 +7,7 @@ import typer
 from sqlalchemy.exc import DataError, IntegrityError
 
 from xrouter.settings import ConfigError, Settings, load_settings
-from xrouter.stores.books import journals_of
+from xrouter.stores.books import journals_of, open_books
 from xrouter.stores.moving import move_installation
 from xrouter.stores.sql.database import Database, DatabaseUnavailable, open_database
 from xrouter.stores.sql.move import CannotMove
@@ -24,14 +24,21 @@ def migrate(
             "--from", metavar="URL", help="First copy everything from this SQLite database; the gateway must not run."
         ),
     ] = None,
+    adopt_pepper: Annotated[
+        bool,
+        typer.Option(
+            "--adopt-pepper",
+            help="The database's own pepper is lost: take this host's. Every key then needs a new secret.",
+        ),
+    ] = False,
 ) -> None:
     """Bring the tables of XROUTER_DATABASE_URL to this release, also by what the release before cannot follow: run it
     when every node is up to date. `xrouter serve` itself does all that the release before can follow."""
     settings = load_settings()
-    if check and from_url is not None:
-        raise typer.BadParameter("--check and --from exclude each other")
+    if check + adopt_pepper + (from_url is not None) > 1:
+        raise typer.BadParameter("--check, --from and --adopt-pepper exclude each other")
     try:
-        code = asyncio.run(_run(settings, check, from_url))
+        code = asyncio.run(_adopt_pepper(settings) if adopt_pepper else _run(settings, check, from_url))
     except (CannotMove, DataError, IntegrityError, DatabaseUnavailable, OSError, ValueError) as error:
         raise ConfigError(_plain(error)) from error
     raise typer.Exit(code)
@@ -49,6 +56,18 @@ async def _run(settings: Settings, check: bool, from_url: str | None) -> int:
         return 0
     finally:
         await database.close()
+
+
+async def _adopt_pepper(settings: Settings) -> int:
+    books = open_books(settings)
+    try:
+        await books.database.migrate()
+        await books.fingerprint.adopt()
+    finally:
+        await books.database.close()
+    typer.echo(f"the database belongs to the pepper in {books.pepper_place} from now on")
+    typer.echo("keys that were made under another pepper work again after `xrouter keys rotate ID`", err=True)
+    return 0
 
 
 async def _say_what_waits(database: Database) -> int:

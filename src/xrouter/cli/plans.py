@@ -99,8 +99,8 @@ def _fields(one: Plan) -> dict[str, Any]:
     return {
         "id": one.id,
         "name": one.name,
-        "created": shared.moment(one.created_at),
-        "updated": shared.moment(one.updated_at),
+        "created": shared.moment(one.created_at or None),
+        "updated": shared.moment(one.updated_at or None),
         "disabled": one.disabled,
         "limits": [str(limit) for limit in one.limits],
     }

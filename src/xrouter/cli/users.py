@@ -10,6 +10,7 @@ import typer
 from xrouter.cli import accounts as shared
 from xrouter.core.accounts import Account, Kind, Place
 from xrouter.core.records import AccountSpec
+from xrouter.core.standing import ids_above, standing_of_account
 from xrouter.stores.books import Books
 
 _Name = Annotated[str, typer.Argument(help="Its id or its name.")]
@@ -73,7 +74,8 @@ def commands(kind: Kind) -> typer.Typer:
 
     @app.command()
     def delete(name: _Name) -> None:
-        """Delete one that nobody stands below."""
+        """Delete one for good. A user's keys lose their secrets at once; a team or an organisation must have none that
+        works, and nobody else below it."""
 
         async def work(books: Books) -> Account:
             one = await shared.account_named(books, kind, name)
@@ -139,25 +141,25 @@ def _create(
 
 
 def _list(kind: Kind, organisation: str | None, team: str | None, as_json: bool) -> None:
-    async def work(books: Books) -> list[Account]:
+    async def work(books: Books) -> tuple[list[Account], dict[str, Account]]:
         within = await _place(books, organisation, team)
         pages = shared.everything(lambda cursor: books.accounts.page(kind, cursor, 200, within))
-        return [one async for one in pages]
+        accounts = [one async for one in pages]
+        return accounts, await books.accounts.named({upper for one in accounts for upper in ids_above(one.place)})
 
-    found = shared.run(work)
+    found, above = shared.run(work)
     if as_json:
         typer.echo(json.dumps([_fields(one) for one in found], ensure_ascii=False))
         return
-    above = [f"{upper.value}_id" for upper in _ABOVE[kind]]
-    head = ("ID", "STATE", "PLAN", *(name.removesuffix("_id").upper() for name in above), "CREATED", "NAME")
+    head = ("ID", "STATE", "PLAN", *(upper.value.upper() for upper in _ABOVE[kind]), "CREATED", "NAME")
     shared.table(
         head,
         [
             (
                 one.id,
-                "disabled" if one.disabled else "active",
+                standing_of_account(one, above)[0],
                 one.plan_id or "-",
-                *(getattr(one.place, name) or "-" for name in above),
+                *shared.names(one.place, above, _ABOVE[kind]),
                 shared.day(one.created_at),
                 one.name,
             )

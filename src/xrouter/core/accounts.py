@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from xrouter.core.errors import NotFound
 from xrouter.core.limits import DAY_S, MINUTE_S, Per, Unit
 from xrouter.core.operation import Operation
 
@@ -37,6 +38,11 @@ class Kind(StrEnum):
     ORGANISATION = "organisation"
     TEAM = "team"
     USER = "user"
+
+
+def nobody(kind: Kind, account_id: str, param: str) -> NotFound:
+    """The same words for an id that nobody has and for one that is another tenant's."""
+    return NotFound(f"No {kind.value} has the id '{account_id[:64]}'.", param=param)
 
 
 Slot = tuple[Unit, int, str | None, Per | None]

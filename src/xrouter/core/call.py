@@ -92,12 +92,16 @@ class Call(Struct, eq=False):  # a Struct, as all that every call makes: its con
     `timeout_s` is what the client asked for, and the pipeline makes the deadline from it. `attempts` are the
     upstream calls in order; `served_model` is the model id that answered, in the client's own spelling. `cut_by`
     says who ends the call should it end before its answer does. `strict`: a parameter that a vendor has no word for
-    is an error instead of being dropped. `end_user` is a pseudonym of whoever the client says that it asks for; `hold`
-    what it holds of its caller's limits, None where there are none. `tags` are the client's own words for what the call
-    is for, each once. `preferences` are its wishes for the route, `session` its name for what belongs together.
+    is an error instead of being dropped. `may_continue`: an answer that breaks off may be gone on with by another
+    attempt; `resumed`: it was, and the attempts that showed something all have a part in it. `end_user` is a pseudonym
+    of whoever the client says that it asks for; `hold` what it holds of its caller's limits, None where there are none.
+    `tags` are the client's own words for what the call is for, each once. `preferences` are its wishes for the route,
+    `session` its name for what belongs together.
 
-    `explained`: the client wants to know why its answer came from where it came; `decision` is what
-    the choice was made from, packed (`core/decision.py`), None where there was nothing to choose.
+    `explained`: the client wants to know why its answer came from where it came. `decision` is what the choice was made
+    from, packed (`core/decision.py`), None where there was nothing to choose, and `explanation` how it was made, for
+    whoever wants to know. `sticks` are 64 bits for each thing that a choice may stick to and somebody has asked about,
+    0 for one that the request does not have.
     """
 
     request: Request
@@ -114,6 +118,8 @@ class Call(Struct, eq=False):  # a Struct, as all that every call makes: its con
     served_model: str | None = None
     cut_by: str = "client_left"
     strict: bool = False
+    may_continue: bool = True
+    resumed: bool = False
     end_user: str | None = None
     hold: Hold | None = None
     tags: tuple[str, ...] = ()
@@ -160,6 +166,7 @@ class Attempt(Struct, eq=False):
     `model` is the id that the client asked for and that led to this deployment (an alias or the id itself).
     `error` is a short code such as `provider_timeout` or `provider_unavailable`, never a vendor's text. `part` is what
     this attempt asks for where one call became several (`gateway/fan_out.py`), None where it asks for the whole.
+    `price` is the one in force when it started, None where there is none, which the books say.
     `units` counts what the vendor made besides tokens: pictures. `dropped` names the parameters that did not leave,
     `clamped` those that left with another value, and that value.
     """
@@ -189,17 +196,16 @@ class Attempt(Struct, eq=False):
     journaled: bool = False
     part: Request | None = None
     units: int = 0
+    price: Price | None = None
+
+    def __post_init__(self) -> None:
+        price = self.deployment.price
+        self.price = None if price is None else price.at(self.started_at)
 
     @property
     def request(self) -> Request:
         """What the vendor is asked for."""
         return self.call.request if self.part is None else self.part
-
-    @property
-    def price(self) -> Price | None:
-        """What it costs: the price in force when it started. None: unpriced, which the books say."""
-        price = self.deployment.price
-        return None if price is None else price.at(self.started_at)
 
     def drop(self, names: tuple[str, ...]) -> None:
         """The vendor has no word for these parameters: they do not leave. Called by the adapter before anything is

@@ -75,6 +75,8 @@ class ChatRequest(Struct, frozen=True):
     them as tools.
 
     `inputs` are the kinds of content in its messages: text, image, file, audio.
+    `prefilled`: the last message is the beginning of the answer, and the model shall go on exactly there. Only set for
+    deployments that can do it (`Deployment.prefill`).
     """
 
     operation: ClassVar[Operation] = Operation.CHAT
@@ -88,6 +90,7 @@ class ChatRequest(Struct, frozen=True):
     prompts: tuple[str, ...] = ()
     legacy_functions: bool = False
     inputs: frozenset[str] = TEXT
+    prefilled: bool = False
 
     def field(self, name: str) -> Any:
         """The decoded value of a field, or None where the client sent none (or null)."""

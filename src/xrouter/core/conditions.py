@@ -11,6 +11,7 @@ set `any`.
 
 from collections.abc import Iterator
 from difflib import get_close_matches
+from math import isfinite
 from typing import Any, Literal, TypeAlias
 
 from msgspec import Struct
@@ -137,7 +138,7 @@ def _operand(fact: str, kind: Kind, operator: str, value: object) -> str | float
             raise ValueError(f"{fact}: must be true or false")
         return value
     if kind == "number":
-        if isinstance(value, bool) or not isinstance(value, int | float):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
             raise ValueError(f"{fact}.{operator}: must be a number")
         return value
     if kind == "set" or operator in ("in", "not_in"):

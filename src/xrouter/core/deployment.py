@@ -36,7 +36,8 @@ class Deployment:
     None or empty where nobody knows. `base_url` is the operator's own, empty where the kind's is used. `key` names the
     deployment where its health is counted: the same after a reload and in every process that reads the same file.
     `region` is where it processes data, None where nobody says; `tags` are the operator's own words for it;
-    `inputs_known` says that somebody has said what `inputs` are.
+    `inputs_known` says that somebody has said what `inputs` are. `prefill`: a chat may end with the beginning of the
+    answer, and the model goes on exactly there.
     """
 
     id: str
@@ -54,6 +55,7 @@ class Deployment:
     parameters: frozenset[str] = field(default=frozenset(), hash=False)
     inputs: frozenset[str] = field(default=frozenset({"text"}), hash=False)
     context_tokens: int | None = field(default=None, hash=False)
+    prefill: bool = False
     base_url: str = ""
     region: str | None = None
     tags: frozenset[str] = field(default=frozenset(), hash=False)

@@ -7,6 +7,11 @@ that one every T seconds; in any stretch of time never more than `amount` and wh
 
 A debt (more was used than had been given) moves TAT further ahead than the window: the next windows pay.
 
+Who gives out a share of a limit by itself reckons with T / share: the same TAT says, of the whole limit and of the
+share, which part is missing. That is what makes shares add up. With shares that are 1 together, what is missing of
+each of them is together never less than what a single store would miss that had seen all of it: a store fills at its
+rate only while something is missing, so it can have filled no more than all shares together would have.
+
 Running calls have no rate: they are counted as what each process holds, and the sum never passes the amount.
 `stores/redis/exchange.lua` is the same for all nodes; a test holds the two together.
 """
@@ -29,11 +34,15 @@ PART: Final = 1 / 16
 no process sits on what another one wants."""
 
 
+_TOLD: Final = "@"
+"""Behind a counter's name: its TAT as far as shared counters know it."""
+
+
 class Tallies(Protocol):
     """Where the numbers are kept."""
 
     def tat(self, counter: str) -> tuple[float, float]:
-        """TAT, and the T with which it was reckoned; -inf for a counter that was never used."""
+        """TAT, and the T of the whole limit at that time; -inf for a counter that was never used."""
         ...
 
     def set_tat(self, counter: str, tat: float, each_s: float) -> None: ...
@@ -56,7 +65,7 @@ def exchange(
         if draw.window_s and draw.amount <= 0:
             pass  # what was used under another amount stays known
         elif draw.window_s:
-            tallies.set_tat(draw.counter, base + given * each_s, each_s)
+            tallies.set_tat(draw.counter, base + given * each_s, draw.window_s / draw.amount)
         else:
             tallies.set_held(draw.counter, int(base + given))
         wait_s = 0.0
@@ -71,16 +80,44 @@ def suffices(free: float, need: float, each_s: float) -> bool:
     return free + 1e-6 + (_ROUNDING_S / each_s if each_s else 0.0) >= need
 
 
-def note(draws: Sequence[Draw], now: float, tallies: Tallies, share: float = 1.0) -> None:
-    """Count what somebody else gave, never into debt."""
-    for draw in draws:
+def follow(draws: Sequence[Draw], grants: Sequence[Grant], now: float, tallies: Tallies) -> list[bool]:
+    """Shared counters have said what is left for everybody: `share` of it is what may be given here without them. What
+    was used here and they have not been told of (`untold`) stays missing beside it; says of which there is some."""
+    found: list[bool] = []
+    for draw, grant in zip(draws, grants, strict=True):
+        waits = False
         if not draw.window_s:
             tallies.set_held(draw.counter, draw.held())
-            continue
-        each_s, burst = _pace(draw, share)
-        tat = _as_now(draw.counter, now, each_s, burst, tallies)
-        tat = max(tat, min(tat + (draw.want - draw.back) * each_s, now + burst * each_s))
-        tallies.set_tat(draw.counter, tat, each_s)
+        elif draw.amount > 0:
+            full_s = draw.window_s / draw.amount
+            mine_s = _untold_s(draw, now, tallies)
+            heard = now + max(0.0, draw.amount - grant.free) * full_s
+            tallies.set_tat(draw.counter, heard + mine_s, full_s)
+            tallies.set_tat(draw.counter + _TOLD, heard, full_s)
+            waits = abs(mine_s) > _ROUNDING_S
+        found.append(waits)
+    return found
+
+
+def untold(draws: Sequence[Draw], now: float, tallies: Tallies, share: float = 1.0) -> list[float]:
+    """How many units of each were used here without shared counters: who asks tells them. Below 0 where more came back
+    than was used."""
+    found: list[float] = []
+    for draw in draws:
+        units = 0.0
+        if draw.window_s and draw.amount > 0:
+            full_s = draw.window_s / draw.amount
+            units = _untold_s(draw, now, tallies) * share / full_s
+            tat = _as_now(draw.counter, now, full_s, draw.amount, tallies)
+            tallies.set_tat(draw.counter + _TOLD, tat, full_s)
+        found.append(units if abs(units) > _ROUNDING_S else 0.0)
+    return found
+
+
+def _untold_s(draw: Draw, now: float, tallies: Tallies) -> float:
+    full_s = draw.window_s / draw.amount
+    told = _as_now(draw.counter + _TOLD, now, full_s, draw.amount, tallies)
+    return _as_now(draw.counter, now, full_s, draw.amount, tallies) - told
 
 
 def _pace(draw: Draw, share: float) -> tuple[float, float]:
@@ -92,21 +129,22 @@ def _pace(draw: Draw, share: float) -> tuple[float, float]:
     return draw.window_s / amount, max(1.0, amount)
 
 
-def _as_now(counter: str, now: float, each_s: float, burst: float, tallies: Tallies) -> float:
-    """TAT, not before now. Where the amount has changed since: what was missing is missing still, but not more than
-    all of it."""
+def _as_now(counter: str, now: float, full_s: float, amount: float, tallies: Tallies) -> float:
+    """TAT, not before now; `full_s` is T of the whole limit. Where the amount has changed since: what was missing is
+    missing still, but not more than all of it."""
     tat, before_s = tallies.tat(counter)
     if tat <= now:
         return now
-    if abs(before_s - each_s) > each_s * 1e-9:
-        return now + min((tat - now) / before_s, burst) * each_s
+    if abs(before_s - full_s) > full_s * 1e-9:
+        return now + min((tat - now) / before_s, amount) * full_s
     return tat
 
 
 def _rate(draw: Draw, now: float, tallies: Tallies, share: float) -> tuple[float, float, float, float]:
     """TAT with what came back, what is free, what is needed, seconds for one unit."""
     each_s, burst = _pace(draw, share)
-    base = max(_as_now(draw.counter, now, each_s, burst, tallies) - draw.back * each_s, now)
+    full_s = draw.window_s / draw.amount if draw.amount > 0 else each_s
+    base = max(_as_now(draw.counter, now, full_s, draw.amount, tallies) - draw.back * each_s, now)
     need = draw.need if burst < 1.0 else min(draw.need, burst)
     return base, burst - (base - now) / each_s, need, each_s
 
@@ -136,8 +174,14 @@ class MemoryCounters:
     def exchange(self, draws: Sequence[Draw]) -> list[Grant]:
         return exchange(draws, self._clock.monotonic(), self, self.share, 1.0 if self.alone else PART)
 
-    def note(self, draws: Sequence[Draw]) -> None:
-        note(draws, self._clock.monotonic(), self, self.share)
+    def follow(self, draws: Sequence[Draw], grants: Sequence[Grant]) -> list[bool]:
+        return follow(draws, grants, self._clock.monotonic(), self)
+
+    def untold(self, draws: Sequence[Draw]) -> list[float]:
+        return untold(draws, self._clock.monotonic(), self, self.share)
+
+    def hold(self, draw: Draw) -> None:
+        self.set_held(draw.counter, draw.held())
 
     def tat(self, counter: str) -> tuple[float, float]:
         return self._tats.get(counter, (-inf, 1.0))

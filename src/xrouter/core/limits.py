@@ -123,6 +123,10 @@ class Hold(Protocol):
         """The call has ended and used so many tokens: give back the rest, once."""
         ...
 
+    def refund(self) -> None:
+        """The call was refused before anything was done for it: give back all of it, once."""
+        ...
+
     def headers(self) -> list[tuple[bytes, bytes]]:
         """What is left of the tightest limits, as OpenAI tells it (`x-ratelimit-...`)."""
         ...

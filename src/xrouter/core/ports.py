@@ -1,6 +1,6 @@
 """Every protocol between packages: what the pipeline needs, and who may provide it is not its business."""
 
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -153,8 +153,13 @@ class AccountAdmin(Protocol):
         """Raises `Forbidden` for whoever does not stand above it."""
         ...
 
+    async def named(self, ids: Collection[str]) -> dict[str, Account]:
+        """Those of these accounts that are there, by id; of whatever kind and place."""
+        ...
+
     async def remove(self, kind: Kind, account_id: str, within: Place = ANYWHERE) -> Account | None:
-        """Raises `Conflict` while anybody stands below it."""
+        """With its keys, whose rows stay without their secrets. Raises `Conflict` while another account stands below
+        it, or, below a team or an organisation, a key that works."""
         ...
 
 
@@ -283,14 +288,28 @@ class Counters(Protocol):
         any case."""
         ...
 
-    def note(self, draws: Sequence[Draw]) -> None:
-        """So many units (`want`) were given by somebody else who counts for more than this host: count them here as
-        far as there is room, so that this host can take over."""
+    def follow(self, draws: Sequence[Draw], grants: Sequence[Grant]) -> list[bool]:
+        """That is what shared counters have said: this host's counters become its share of it, so that this host can
+        take over. Says of which something was used that they have not been told."""
+        ...
+
+    def untold(self, draws: Sequence[Draw]) -> list[float]:
+        """How many units of each this host gave that shared counters do not know of; who asks tells them."""
+        ...
+
+    def hold(self, draw: Draw) -> None:
+        """Of running calls so many are held here now."""
         ...
 
 
 class SharedCounters(Protocol):
-    """The same for several hosts, over a network: nothing here waits, answers come by call-back."""
+    """The same for several hosts, over a network: nothing here waits, answers come by call-back.
+
+    `on_back` is called when they have been away and can be asked again: first they must be told (`tell`) what was used
+    without them, and what runs.
+    """
+
+    on_back: Callable[[], None]
 
     @property
     def away(self) -> bool:
@@ -300,6 +319,11 @@ class SharedCounters(Protocol):
     def exchange(self, draws: Sequence[Draw], then: Callable[[list[Grant] | None], None]) -> None:
         """As `Counters.exchange`. `then` is called on the event loop with what was granted, or None where nobody
         could be asked in time."""
+        ...
+
+    def tell(self, draws: Sequence[Draw]) -> None:
+        """What these bring `back` (below 0: were used), and what they hold. It arrives once, as soon as it can, and
+        before anything that is asked for later."""
         ...
 
     def recall(self, counters: Sequence[str]) -> None:

@@ -37,7 +37,7 @@ class KeySpec:
 class KeyRecord(KeySpec):
     """An API key without its secret. `id` is public, `last4` helps a person to recognise it; times are
     seconds since the epoch. `disabled` keys answer 401 like unknown ones. Until `former_until` the secret before the
-    last rotation works, too."""
+    last rotation works, too. What was deleted at `deleted_at` has no secret any more: its row stays for the books."""
 
     id: str
     last4: str
@@ -45,6 +45,7 @@ class KeyRecord(KeySpec):
     created_by: str
     updated_at: float
     former_until: float | None = None
+    deleted_at: float | None = None
 
     @property
     def place(self) -> Place:

@@ -9,9 +9,13 @@ from typing import Final
 from sqlalchemy import Connection, make_url
 from sqlalchemy.exc import ArgumentError
 
+from xrouter.core.secret import Secret
 from xrouter.doctor.finding import Finding, failed, good, skipped, warning
 from xrouter.settings import Settings
+from xrouter.stores.books import other_pepper_mend, pepper_place
+from xrouter.stores.pepper import PepperError, read_pepper
 from xrouter.stores.sql.database import Database, DatabaseUnavailable, open_database
+from xrouter.stores.sql.fingerprint import OtherPepper, SqlFingerprint
 from xrouter.stores.sql.schema import HEAD
 
 _DATABASE: Final = "database"
@@ -32,13 +36,13 @@ async def database(settings: Settings) -> AsyncIterator[Finding]:
         yield failed(_DATABASE, "reachable", str(error), "mend XROUTER_DATABASE_URL")
         return
     try:
-        async for finding in _examine(found):
+        async for finding in _examine(found, settings):
             yield finding
     finally:
         await found.close()
 
 
-async def _examine(found: Database) -> AsyncIterator[Finding]:
+async def _examine(found: Database, settings: Settings) -> AsyncIterator[Finding]:
     try:
         revision = await found.revision()
     except DatabaseUnavailable as error:
@@ -62,6 +66,26 @@ async def _examine(found: Database) -> AsyncIterator[Finding]:
         yield failed(_DATABASE, "writable", "it takes no writes", "connect to the primary, not to a replica")
     else:
         yield good(_DATABASE, "writable", "a transaction that writes begins")
+    if revision is not None:
+        yield await _pepper(settings, found)
+
+
+async def _pepper(settings: Settings, found: Database) -> Finding:
+    """Were the keys made under this host's pepper? Makes none where there is none."""
+    place = pepper_place(settings)
+    try:
+        own = settings.pepper or read_pepper(settings.data_dir / "pepper")
+        claimed = await SqlFingerprint(found, own or Secret("")).check()
+    except OtherPepper as error:
+        words = error.message if own else f"it belongs to a pepper, and there is no {place} here"
+        return failed(_DATABASE, "pepper", words, other_pepper_mend(place))
+    except PepperError as error:
+        return failed(_DATABASE, "pepper", str(error), "restore the file, or copy it from a host whose keys work")
+    except DatabaseUnavailable:  # its tables are older, which has been said
+        return skipped(_DATABASE, "pepper", "its tables are too old to say to which pepper it belongs")
+    if not claimed:
+        return skipped(_DATABASE, "pepper", "it belongs to no pepper yet; the next start leaves a fingerprint")
+    return good(_DATABASE, "pepper", f"its keys were made under the pepper in {place}")
 
 
 def _is_read_only(connection: Connection) -> bool:

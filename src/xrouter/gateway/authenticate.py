@@ -34,7 +34,8 @@ async def check(
         )
     if caller.networks is not None:
         _check_address(caller, caller.networks, address())
-    authorize(caller, scope)
+    if scope not in caller.scopes:  # nearly always it is
+        authorize(caller, scope)
     return caller
 
 

@@ -10,7 +10,7 @@ from xrouter.core.deployment import Deployment
 from xrouter.core.errors import NotFound
 from xrouter.core.operation import Operation
 from xrouter.core.policy import USUAL, Policy, Strategy
-from xrouter.gateway import group, variants
+from xrouter.gateway import group, rules, variants
 from xrouter.gateway.group import Group
 
 FaultHint = Callable[[str], str | None]
@@ -199,19 +199,24 @@ def _routed(name: str, policy: Policy, plain: Mapping[str, tuple[Deployment, ...
         if model not in plain:
             raise ValueError(f"routes.{name}: names {model!r}, which no provider serves")
     source = _each_once(deployment for model in (*own, *policy.names) for deployment in plain[model])
+    _check_demands(f"routes.{name}", source, policy.regions, policy.with_tags)
     for rule in policy.rules:
-        led = policy.models if rule.models is None else rule.models
-        tags = policy.with_tags | rule.with_tags
-        if tags and not any(tags <= one.tags for model in led or own for one in plain[model]):
-            raise ValueError(f"routes.{name}: {rule.name} asks for {', '.join(sorted(tags))}, which no deployment has")
-    if policy.with_tags and not any(policy.with_tags <= one.tags for one in source):
-        raise ValueError(f"routes.{name}: asks for {', '.join(sorted(policy.with_tags))}, which no deployment has")
-    for regions in (policy.regions, *(rule.regions for rule in policy.rules)):
-        if regions is not None and not any(one.region in regions for one in source):
-            raise ValueError(
-                f"routes.{name}: allows {', '.join(sorted(regions)) or 'no region'}, where no deployment is"
-            )
+        led = rule.models or policy.models or own
+        stricter = rules.changed(policy, rule)
+        found = [one for model in led for one in plain[model]]
+        _check_demands(f"routes.{name}: {rule.name}", found, stricter.regions, stricter.with_tags)
     return source
+
+
+def _check_demands(
+    place: str, deployments: Iterable[Deployment], regions: frozenset[str] | None, tags: frozenset[str]
+) -> None:
+    """Raises ValueError where no deployment can meet what is demanded."""
+    placed = [one for one in deployments if regions is None or one.region in regions]
+    if not placed:
+        raise ValueError(f"{place}: allows {', '.join(sorted(regions or ())) or 'no region'}, where no deployment is")
+    if not any(tags <= one.tags for one in placed):
+        raise ValueError(f"{place}: asks for {', '.join(sorted(tags))}, which no deployment has")
 
 
 def _any_serves(deployments: tuple[Deployment, ...], operation: Operation) -> bool:

@@ -1,4 +1,4 @@
-"""Try the candidates in order until one answers; fail over until the first content, never after.
+"""Try the candidates in order until one answers; after the first content, another one may only go on with the answer.
 
 Each attempt: hold the vendor's slot, open the record, call the provider under one timer, close the record.
 What is not streamed (embeddings, pictures, rerankings) is an answer of one event.
@@ -9,6 +9,7 @@ there can still be replaced without the client noticing.
 import re
 from collections.abc import AsyncGenerator
 from functools import partial
+from io import StringIO
 
 from xrouter.core.call import Attempt, Call, Phase, Piece, Request
 from xrouter.core.chat import (
@@ -27,7 +28,8 @@ from xrouter.core.errors import Invalid, ProviderTimeout, ProviderUnavailable
 from xrouter.core.images import Images, ImagesRequest
 from xrouter.core.ports import ChatProvider, EmbeddingsProvider, ImagesProvider, RerankProvider
 from xrouter.core.rerank import Ranking, RerankRequest
-from xrouter.gateway import record, slot
+from xrouter.gateway import continuation, record, slot
+from xrouter.gateway.continuation import Broken
 from xrouter.gateway.gateway import Gateway
 from xrouter.gateway.route import Candidate
 from xrouter.gateway.trials import Trials
@@ -45,58 +47,93 @@ async def send(
 ) -> AsyncGenerator[Piece, None]:
     """The events of the first candidate that answers: to the call's request, or to the `part` of it that is given.
 
-    Raises the last attempt's `UpstreamError` when none did; its metadata lists all attempts. After content
-    was shown an error is final. Where no adapter could put the request into its vendor's terms there was no
-    attempt, and the first one's `Invalid` is raised.
+    Raises the last attempt's `UpstreamError` when none did; its metadata lists all attempts. An answer that breaks off
+    after content was shown is gone on with where that is possible (`gateway/continuation.py`); else the error is final.
+    Where no adapter could put the request into its vendor's terms there was no attempt, and the first one's `Invalid`
+    is raised.
 
     One generator for all of it, because it runs for every event.
     """
     trials, streaming, clock = Trials(call, plan, gateway, part), call.request.stream, gateway.clock
     candidate: Candidate | None = plan[0]
+    broken: Broken | None = None
     while candidate is not None:
         attempt = trials.begin(candidate)
         with trials:
             held: list[Piece] = []
-            complete = shown = False
-            async with (
-                slot.hold(attempt, gateway),
-                (watch := Watch(trials.due(), partial(_timed_out, attempt, gateway))),
-                closing(events := _events(attempt, gateway)),
-            ):
-                async for event in events:
-                    kind = type(event)  # content is text, reasoning, a refusal or a tool call: showing it commits us
-                    if kind is Delta or kind is Reasoning or kind is Refusal:
-                        content = bool(event.text)  # type: ignore[union-attr]
-                        attempt.output_bytes += len(event.text.encode())  # type: ignore[union-attr]
-                    elif kind is ToolDelta:
-                        content = True
-                        attempt.output_bytes += len(event.name) + len(event.arguments.encode())  # type: ignore[union-attr]
-                    else:
-                        content = False
-                        complete = _note(attempt, event) or complete
-                    if shown:
-                        watch.resting = True
-                        yield event
-                    else:
-                        held.append(event)
-                        attempt.phase = Phase.BODY
-                        if not (content or complete):
-                            _check_held(held, attempt)
-                            continue
-                        shown = True
-                        _show(attempt, gateway)
-                        watch.resting = True
-                        for early in held:
-                            yield early
-                    watch.resting = False
-                    if content and streaming:
-                        due = clock.monotonic() + attempt.deployment.timeouts.idle_s
-                        watch.arm(due if due < call.deadline else call.deadline)
-            if not complete:  # whatever the provider let pass
-                raise _truncated(attempt)
-            return
+            complete = shown = apart = False  # `apart`: content that nobody can go on with
+            said = StringIO()
+            say = said.write
+            try:
+                async with (
+                    slot.hold(attempt, gateway),
+                    (watch := Watch(trials.due(), partial(_timed_out, attempt, gateway))),
+                    closing(
+                        events := _events(attempt, gateway)
+                        if broken is None
+                        else _rest(broken, attempt, gateway, watch)
+                    ),
+                ):
+                    async for event in events:
+                        kind = type(
+                            event
+                        )  # content is text, reasoning, a refusal or a tool call: showing it commits us
+                        if kind is Delta:
+                            text = event.text  # type: ignore[union-attr]
+                            content = text != ""
+                            say(text)
+                        elif kind is Reasoning:
+                            content = event.text != ""  # type: ignore[union-attr]
+                            attempt.output_bytes += len(event.text.encode())  # type: ignore[union-attr]
+                        elif kind is ToolDelta:
+                            content = apart = True
+                            attempt.output_bytes += len(event.name) + len(event.arguments.encode())  # type: ignore[union-attr]
+                        elif kind is Refusal:
+                            content = event.text != ""  # type: ignore[union-attr]
+                            apart = True
+                            attempt.output_bytes += len(event.text.encode())  # type: ignore[union-attr]
+                        else:
+                            content = False
+                            complete = _note(attempt, event) or complete
+                        if shown:
+                            watch.resting = True
+                            yield event
+                        else:
+                            held.append(event)
+                            attempt.phase = Phase.BODY
+                            if not (content or complete):
+                                _check_held(held, attempt)
+                                continue
+                            shown = True
+                            _show(attempt, gateway, resumes=broken is not None)
+                            watch.resting = True
+                            for early in held:
+                                yield early
+                        watch.resting = False
+                        if content and streaming:
+                            due = clock.monotonic() + attempt.deployment.timeouts.idle_s
+                            watch.arm(due if due < call.deadline else call.deadline)
+                if not complete:  # whatever the provider let pass
+                    raise _truncated(attempt)
+                return
+            finally:
+                attempt.output_bytes += len(said.getvalue().encode())
+        if shown and part is None and not (complete or apart):
+            broken = continuation.after(broken, attempt, said.getvalue())
+            if broken is not None and candidate.policy.continues:
+                trials.resume()
         candidate = await trials.next()
     raise trials.error()
+
+
+def _rest(broken: Broken, attempt: Attempt, gateway: Gateway, watch: Watch) -> AsyncGenerator[Piece, None]:
+    """The rest of an answer that broke off."""
+
+    def alive() -> None:
+        due = gateway.clock.monotonic() + attempt.deployment.timeouts.idle_s
+        watch.arm(min(due, attempt.call.deadline))
+
+    return continuation.events(broken, attempt, gateway.providers[attempt.deployment.provider].chat, alive)
 
 
 def _events(attempt: Attempt, gateway: Gateway) -> AsyncGenerator[Piece, None]:
@@ -167,15 +204,18 @@ def _note(attempt: Attempt, event: Piece) -> bool:
     return False
 
 
-def _show(attempt: Attempt, gateway: Gateway) -> None:
-    """From here on this deployment is the one that answers."""
+def _show(attempt: Attempt, gateway: Gateway, *, resumes: bool) -> None:
+    """From here on this deployment is the one that answers, or `resumes` an answer under the name that began it."""
     call, now = attempt.call, gateway.clock.monotonic()
     attempt.phase = Phase.SHOWN
     attempt.first_content_at = record.wall(call, now)
     gateway.health.shown(attempt, now)
     if call.request.stream and call.served_model is None:
         gateway.telemetry.first_content(call, now - call.started)
-    call.served_model = attempt.model
+    if resumes:
+        call.resumed = True
+    else:
+        call.served_model = attempt.model
 
 
 def _truncated(attempt: Attempt) -> ProviderUnavailable:

@@ -35,6 +35,9 @@ def further(
     """What the route of `failed` opens after a failure of the class `kind`, in the order of the file: under the name
     that the client asked for, through every filter that its own candidates went through. Whom the key may not use, who
     cannot do it and who is ejected is left out. Who was tried already may be among them."""
+    wishes = call.preferences
+    if wishes is not None and wishes.allow_fallbacks is False and not wishes.order:
+        return ()
     policy = failed.policy
     rule = rules.first(policy.rules, call.request, call) if policy.rules else None
     policy = policy if rule is None else rules.changed(policy, rule)

@@ -56,12 +56,11 @@ class Hand:
     `have` units are free to use, below 0 they are owed; `running` are in use by calls that run now. `used` counts since
     the last tick, `want` is what a tick uses, and below `low` more is fetched beside the path. `free` is what the
     counter had left for everybody at the time `at`; of a slice `keep` is not given back with what a call leaves over.
-    `owed` was used while shared counters were away and has not been filled up since: they will be told.
     """
 
     __slots__ = (
         "__weakref__", "amount", "at", "each_s", "fetching", "free", "have", "keep", "limit", "low", "most", "name",
-        "owed", "owed_at", "recall_s", "recalled_at", "running", "used", "want",
+        "recall_s", "recalled_at", "running", "used", "want",
     )  # fmt: skip
 
     def __init__(self, limit: Limit) -> None:
@@ -72,7 +71,6 @@ class Hand:
         self.want = 0.0
         self.low = 0.0
         self.keep = 0.0
-        self.owed = self.owed_at = 0.0
         self.at = self.recalled_at = float("-inf")
         self.recall_s = RECALL_AGAIN_S
         self.fetching = False
@@ -99,12 +97,6 @@ class Hand:
         if self.each_s:
             left += (now - self.at) / self.each_s
         return 0.0 if left < 0 else amount if left > amount else left
-
-    def owe(self, units: float, now: float) -> None:
-        """So many units were used without the shared counters."""
-        if self.limit.window_s and self.amount:
-            self.owed = max(0.0, max(0.0, self.owed - (now - self.owed_at) / self.each_s) + units)
-            self.owed_at = now
 
     def draw(self, need: float = 0.0, back: float = 0.0) -> Draw:
         limit = self.limit
@@ -183,6 +175,8 @@ class Limiter:
         self._urgent: set[Hand] = set()
         self._owing: OrderedDict[Hand, None] = OrderedDict()
         self._shared = self.shares
+        if shared is not None:
+            shared.on_back = self._tell
 
     # ── which limits count a call ────────────────────────────────────────────────────────────────────────
 
@@ -369,16 +363,18 @@ class Limiter:
     def _put_near(self, hands: Sequence[Hand], draws: Sequence[Draw], grants: Sequence[Grant]) -> None:
         self.put(hands, draws, grants)
         if self.shared is not None:
-            now = self._clock.monotonic()
-            for hand, draw, grant in zip(hands, draws, grants, strict=True):
-                hand.owe(grant.given - draw.back, now)
+            for hand in hands:
+                if hand.limit.window_s:
+                    self._owe(hand)
+            if self.shares:  # only this once they did not answer
+                self._tell_owed()
 
     def put_shared(self, hands: Sequence[Hand], draws: Sequence[Draw], grants: Sequence[Grant]) -> None:
-        """The same for what came from shared counters; this host counts it too, so that it can take over."""
+        """The same for what came from shared counters; this host knows it too, so that it can take over."""
         self.put(hands, draws, grants)
-        for draw, grant in zip(draws, grants, strict=True):
-            draw.want = grant.given
-        self._near.note(draws)
+        for hand, owes in zip(hands, self._near.follow(draws, grants), strict=True):
+            if owes:
+                self._owe(hand)
 
     # ── the end of a call ────────────────────────────────────────────────────────────────────────────────
 
@@ -399,6 +395,16 @@ class Limiter:
             if hand.have < 0 or (hand.have > hand.keep and not alone):
                 self._give_soon(hand)
 
+    def refund(self, plan: Plan, reserved: int) -> None:
+        """A call that was admitted was refused before anything was done for it: it used nothing."""
+        self.settle(plan, reserved, 0)
+        alone = self.shared is None and self._near.alone
+        for hand in plan.requests:
+            hand.have += 1
+            self._active.add(hand)
+            if hand.have > hand.keep and not alone:
+                self._give_soon(hand)
+
     def _give_soon(self, hand: Hand) -> None:
         """What is too much, or owed, goes to the counters: to this host's at once, to shared ones beside the path."""
         if self.shares and hand.limit.exact:
@@ -410,7 +416,7 @@ class Limiter:
         elif hand.limit.unit is Unit.CONCURRENT:  # says only what is held, and asks for nothing
             hand.free += hand.have - hand.keep
             hand.have = hand.keep
-            self._near.note([hand.draw()])
+            self._near.hold(hand.draw())
         else:
             self._give(hand, hand.have - hand.keep if hand.have > 0 else hand.have)
 
@@ -427,16 +433,13 @@ class Limiter:
         renew_s = _RENEW_S if shares == self._shared else 0.0  # who counts from now on knows nothing of what runs
         self._shared = shares
         if shares and self._owing:
-            self._active.update(self._owing)
-            self._owing.clear()
+            self._tell_owed()
         for hand in tuple(self._active):
             hand.want = max(hand.used, hand.want / 2) if hand.used else 0.0
             hand.low = hand.want / 2 if shares and not hand.limit.exact else 0.0
             spare = hand.have - (0.0 if hand.limit.exact else 2 * hand.want)
             back = max(0, int(spare)) if hand.want else max(0.0, spare)  # of what is not used no part stays
             hand.used = 0.0
-            if hand.owed and shares:
-                self._tell_owed(hand, now)
             stale = hand.limit.unit is Unit.CONCURRENT and hand.held() > 0 and now - hand.at >= renew_s
             if hand.have < 0:
                 self._give(hand, hand.have)
@@ -444,8 +447,6 @@ class Limiter:
                 self._give(hand, back)
             elif not (hand.have or hand.running or hand.want or hand.fetching):
                 self._active.discard(hand)
-                if hand.owed:
-                    self._owe_later(hand)
         self._urgent.clear()
 
     def hurry(self) -> None:
@@ -522,25 +523,29 @@ class Limiter:
 
         self.shared.exchange(draws, then)
 
-    def _owe_later(self, hand: Hand) -> None:
-        self._owing[hand] = None
-        self._owing.move_to_end(hand)
-        if len(self._owing) > MOST_OWED:
-            self._owing.popitem(last=False)
+    def _owe(self, hand: Hand) -> None:
+        """This host gave of it by itself: shared counters will be told."""
+        if hand not in self._owing:
+            self._owing[hand] = None
+            if len(self._owing) > MOST_OWED:
+                self._owing.popitem(last=False)
 
-    def _tell_owed(self, hand: Hand, now: float) -> None:
-        """Shared counters are back: they learn what was used without them."""
-        hand.owe(0.0, now)
-        owed, hand.owed = hand.owed, 0.0
-        draws = [hand.draw(back=-owed)]
-        draws[0].want = 0.0
+    def _tell_owed(self) -> None:
+        assert self.shared is not None, "somebody to tell"
+        draws = [hand.draw() for hand in self._owing]
+        self._owing.clear()
+        for draw, units in zip(draws, self._near.untold(draws), strict=True):
+            draw.back = -units
+        if told := [draw for draw in draws if draw.back]:
+            self.shared.tell(told)
 
-        def then(grants: list[Grant] | None) -> None:
-            if grants is None:
-                hand.owe(owed, now)
-
+    def _tell(self) -> None:
+        """Shared counters are back: they learn what was used without them, and what runs, before they are asked."""
         assert self.shared is not None, "they are back"
-        self.shared.exchange(draws, then)
+        self._tell_owed()
+        running = [hand.draw() for hand in self._active if hand.limit.unit is Unit.CONCURRENT and hand.held()]
+        if running:
+            self.shared.tell(running)
 
     def _fetch(self, hand: Hand) -> None:
         """More of what is running low, beside the path; what is owed is told."""
@@ -578,6 +583,11 @@ class Held(Hold):
         if not self._settled:
             self._settled = True
             self._limiter.settle(self._plan, self._tokens, tokens)
+
+    def refund(self) -> None:
+        if not self._settled:
+            self._settled = True
+            self._limiter.refund(self._plan, self._tokens)
 
     def headers(self) -> list[tuple[bytes, bytes]]:
         return self._limiter.headers(self._plan)

@@ -64,6 +64,12 @@ def release(call: Call, gateway: Gateway) -> None:
     hold.settle(min(used, _MOST_TOKENS))
 
 
+def refund(call: Call) -> None:
+    """The call is refused by what comes after its limits, before anything was sent: it has used none of them."""
+    if call.hold is not None:
+        call.hold.refund()
+
+
 async def keep(limiter: Limiter) -> None:
     """What runs beside the calls: gives back what is not used."""
     urgent = asyncio.Event()

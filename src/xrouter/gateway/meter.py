@@ -29,11 +29,17 @@ def settle(attempt: Attempt) -> None:
 
 
 def used(call: Call) -> Usage | None:
-    """What the attempts that answered used, all parts of a call together; None where nobody could say."""
+    """What the attempts that answered used, all parts of a call together; None where nobody could say. Where one
+    went on with what another had begun, both answered: the sum is what is billed, prompts included."""
     attempts = call.attempts
     if len(attempts) == 1:  # nearly always
         return attempts[0].usage if attempts[0].state is State.SUCCEEDED else None
-    reports = [one.usage for one in attempts if one.state is State.SUCCEEDED and one.usage is not None]
+    resumed = call.resumed
+    reports = [
+        one.usage
+        for one in attempts
+        if one.usage is not None and (one.state is State.SUCCEEDED or (resumed and one.phase is Phase.SHOWN))
+    ]
     if len(reports) < 2:
         return reports[0] if reports else None
     return Usage(
@@ -48,7 +54,10 @@ def used(call: Call) -> Usage | None:
 
 def unpriced(call: Call) -> bool:
     """Whether something was used that nobody gave a price: then the cost is not all of it."""
-    return any(one.usage is not None and one.price is None for one in call.attempts)
+    for one in call.attempts:  # noqa: SIM110 - asked twice for every answer: a generator would cost more than the rest
+        if one.price is None and one.usage is not None:
+            return True
+    return False
 
 
 def cost_micro(price: Price | None, usage: Usage, images: int = 0) -> int:

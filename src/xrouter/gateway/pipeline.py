@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 
 from xrouter.core.call import Call, Caller, Piece, Scope
 from xrouter.core.closing import closing
+from xrouter.core.errors import GatewayError
 from xrouter.gateway import authenticate, deadline, decide, dispatch, fan_out, limits, route
 from xrouter.gateway.gateway import Gateway
 
@@ -30,10 +31,14 @@ def converse(call: Call, gateway: Gateway) -> AsyncGenerator[Piece, None]:
     wait = limits.admit(call, gateway)
     if wait is not None:
         return _after(wait, call, gateway)
-    plan = route.plan(call.request, gateway.catalog, gateway.health, call, guess=gateway.output_guess)
-    decide.note(call, plan, gateway)
-    deadline.begin(call, plan)
-    parts, plan = fan_out.split(call.request, plan)
+    try:
+        plan = route.plan(call.request, gateway.catalog, gateway.health, call, guess=gateway.output_guess)
+        decide.note(call, plan, gateway)
+        deadline.begin(call, plan)
+        parts, plan = fan_out.split(call.request, plan)
+    except GatewayError:
+        limits.refund(call)
+        raise
     if parts:
         return fan_out.send(call, parts, plan, gateway)
     return dispatch.send(call, plan, gateway)

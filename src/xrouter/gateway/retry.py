@@ -2,7 +2,8 @@
 
 This is the table of attempt phases. In words: nothing sent -> both (only another where the address itself is
 forbidden: the same rules would refuse it again); sent without an answer -> only another
-(the vendor may have done the work); an answer -> by its status; content shown -> neither.
+(the vendor may have done the work); an answer -> by its status; content shown -> neither, unless another attempt goes
+on with it.
 """
 
 import random
@@ -67,6 +68,12 @@ def judge(error: UpstreamError | Invalid, phase: Phase, tries: int) -> Verdict:
     if phase is Phase.STATUS and status is not None and status not in _RETRYABLE_STATUS:
         return OTHER
     return _again(error, _jitter_s(tries), other=status != 409)
+
+
+def judge_broken(error: UpstreamError, tries: int) -> Verdict:
+    """The verdict on an answer that broke off after content was shown, and that somebody may go on with. That is a new
+    request, so how far the one before had come says nothing."""
+    return judge(error, Phase.CONNECTING, tries)
 
 
 def _again(error: UpstreamError, usual_wait_s: float, *, other: bool = True) -> Verdict:

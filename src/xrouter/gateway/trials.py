@@ -17,11 +17,12 @@ class Trials:
     """Who was tried and what became of it. As a context, it closes the attempt that runs: writes its record, and
     swallows what another attempt may mend."""
 
-    __slots__ = ("_allowed", "_attempt", "_call", "_candidate", "_due", "_failure", "_gateway", "_made", "_part",
-                 "_plan", "_refusal", "_tries")  # fmt: skip
+    __slots__ = ("_allowed", "_attempt", "_call", "_candidate", "_due", "_failed_by", "_failure", "_gateway", "_made",
+                 "_part", "_plan", "_refusal", "_tries")  # fmt: skip
 
     _attempt: Attempt
     _candidate: Candidate
+    _failed_by: BaseException | None
 
     def __init__(self, call: Call, plan: tuple[Candidate, ...], gateway: Gateway, part: Request | None) -> None:
         self._call = call
@@ -61,6 +62,7 @@ class Trials:
     ) -> bool:
         attempt, candidate = self._attempt, self._candidate
         self._made += record.end(attempt, error, self._gateway)
+        self._failed_by = error
         if isinstance(error, UpstreamError):
             self._failure = error
         elif isinstance(error, Invalid):
@@ -73,6 +75,17 @@ class Trials:
             self._due[candidate] = self._gateway.clock.monotonic() + verdict.wait_s
         self._allowed = self._plan if verdict.other else (candidate,)
         return True
+
+    def resume(self) -> None:
+        """What the last attempt has shown shall be gone on with: by another candidate, or by the same where there is no
+        other and its error allows it."""
+        if isinstance(self._failed_by, UpstreamError):
+            candidate = self._candidate
+            verdict = retry.judge_broken(self._failed_by, self._tries[candidate])
+            if verdict.same:
+                self._due[candidate] = self._gateway.clock.monotonic() + verdict.wait_s
+            if verdict.other:
+                self._allowed = self._plan
 
     async def next(self) -> Candidate | None:
         """The next candidate: an untried one at once, else the repeatable one that is due first, after its wait. As

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, field
 
 from xrouter.core.call import Call, Request
 from xrouter.core.chat import TEXT
@@ -74,6 +74,8 @@ class _Weighing(Struct):
     guess: OutputGuess
     seed: int
     trace: Trace
+    slow: set[Candidate] = field(default_factory=set)
+    """Who is known to be slower than the client prefers."""
 
     def plan(self) -> tuple[Candidate, ...]:
         pools = self._pools()
@@ -202,6 +204,8 @@ class _Weighing(Struct):
         for pool in pools:
             led = [*self._arranged(pool.policy, pool.canary), *self._arranged(pool.policy, pool.candidates)]
             found += self._wished(led, wishes)
+        if not wishes.order:  # a model that is fast enough goes before an earlier one that is not, as at OpenRouter
+            found.sort(key=lambda one: one in self.slow)
         return found
 
     def _wished(self, candidates: list[Candidate], wishes: Preferences) -> list[Candidate]:
@@ -233,7 +237,8 @@ class _Weighing(Struct):
             slow = self._too_slow(one, wishes)
             if slow is not None:
                 self.trace.moved[one] = slow
-        return sorted(candidates, key=lambda one: one in self.trace.moved)
+                self.slow.add(one)
+        return sorted(candidates, key=lambda one: one in self.slow)
 
     def _too_slow(self, one: Candidate, wishes: Preferences) -> str | None:
         vitals = self.health.of(one.deployment)
@@ -256,7 +261,7 @@ class _Weighing(Struct):
         if all(one.code == eligibility.CONTEXT for one in removed):
             opened = [one for pool in pools for one in self._opened(pool)]
             if opened:
-                return tuple(opened)
+                return tuple(self._wished(opened, self._wishes()))
         raise _error(self.request, removed)
 
     def _opened(self, pool: _Pool) -> list[Candidate]:

@@ -238,12 +238,13 @@ def list_deployments(
     one_input: bool = False,
     parameters: Callable[[ModelSettings], frozenset[str]] = lambda _model: frozenset(),
     sees: Callable[[str], bool] = lambda _model: False,
+    prefill: Callable[[str], bool] = lambda _model: False,
 ) -> tuple[Deployment, ...]:
     """The deployments of one account. `max_concurrency` is the kind's own default; prices are those of the catalogue
     (`configuration/prices.toml`), where a model stands under `listed_as(its name)`. What the operator wrote wins over
     both. `options` and `model_options` are the structs that the kind reads its own settings with. `serves` says what
-    a model can do by its name, `sees` whether it takes pictures; `one_choice`, `one_input` and `parameters` as in
-    `Deployment`."""
+    a model can do by its name, `sees` whether it takes pictures; `one_choice`, `one_input`, `parameters` and
+    `prefill` as in `Deployment`."""
     built_in = catalogue(kind)
     prices: dict[str, Price | None] = {}
 
@@ -281,6 +282,7 @@ def list_deployments(
             tags=settings.tags | model.tags,
             inputs_known=bool(model.inputs or facts[model.name].inputs),
             base_url=settings.base_url or "",
+            prefill=prefill(model.name),
         )
         for model in settings.models
     )

@@ -1,6 +1,7 @@
 """How this process runs: the variables `XROUTER_*`. The only reader of the environment."""
 
 import os
+from collections.abc import Callable
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -8,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from xrouter.core.service_url import check_database_url, check_redis_url
 from xrouter.settings.secret_text import SecretText, read_secret_file, secret_fields
 from xrouter.settings.words import ConfigError, in_words
 
@@ -30,6 +32,17 @@ def _strong_key(value: SecretText | None) -> SecretText | None:
     return value
 
 
+def _url(check: Callable[[str], None]) -> AfterValidator:
+    """A URL that `check` takes."""
+
+    def checked(value: SecretText | None) -> SecretText | None:
+        if value is not None:
+            check(value.reveal())
+        return value
+
+    return AfterValidator(checked)
+
+
 class Settings(BaseSettings):
     """How this process runs. Each field is the variable `XROUTER_<FIELD>`."""
 
@@ -47,12 +60,12 @@ class Settings(BaseSettings):
     default_model: str | None = Field(
         None, description="Serves requests whose model is unknown. Unset: a 404 that lists near names."
     )
-    database_url: SecretText | None = Field(
+    database_url: Annotated[SecretText | None, _url(check_database_url)] = Field(
         None,
         description="`postgresql://user:password@host/name`, also with libpq's `sslmode` and several hosts, or "
         "`sqlite:////path`; default is SQLite in the data directory.",
     )
-    redis_url: SecretText | None = Field(
+    redis_url: Annotated[SecretText | None, _url(check_redis_url)] = Field(
         None,
         description="Redis (`redis://`, `rediss://`, `unix://`), over which several nodes count limits together and "
         "hear of changes at once (docs/limits.md). Unset: each host for itself.",
@@ -61,8 +74,9 @@ class Settings(BaseSettings):
         None,
         gt=0,
         le=1,
-        description="With Redis away, this host gives out that part of each limit. Unset: one over the number of nodes "
-        "that were last seen.",
+        description="Only while Redis is away: the part of each limit that this host (data directory) gives out by "
+        "itself, such as 0.33. All hosts together should be at most 1. Unset, which is right for most: one over the "
+        "number of nodes that were last seen (docs/limits.md).",
     )
     pepper: Annotated[SecretText | None, AfterValidator(_strong_key)] = Field(
         None,

@@ -106,7 +106,7 @@ class RouteSettings(Strict):
     strategy: _Strategy | None = Field(
         None, description="Unset: what weights or sticky ask for, else that of `routing`."
     )
-    weights: dict[str, Annotated[float, Field(gt=0)]] = Field(
+    weights: dict[str, Annotated[float, Field(gt=0, le=1_000_000)]] = Field(
         default_factory=dict, description="Model id -> weight, above 0; 1 where none is given."
     )
     sticky: _Sticky | None = Field(

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from xrouter.simulators import schema_example, speech
+from xrouter.simulators import continuing, schema_example, speech
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,7 @@ class Question:
     conversation ends with them. `call` is `none`, `auto`, `required` or the name of a tool. `json_schema` None
     means plain text, True any JSON object; `json_please`: the conversation only asks for an object in words, and
     the user's `echo:` or `say` order is obeyed before that. `given` are arguments that the caller has already decided.
+    `said` and `exact` as in `continuing.Parted`.
     """
 
     user_text: str
@@ -38,6 +39,8 @@ class Question:
     json_please: bool = False
     thinking: bool = False
     given: dict[str, Any] = field(default_factory=dict)
+    said: str | None = None
+    exact: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +72,11 @@ def answer(question: Question, rng: Random) -> Answer:
     calls = _calls(question, rng, has_order=order is not None)
     if calls:
         return Answer(reasoning, calls=calls)
-    return Answer(reasoning, _text(question, rng, order, russian=russian))
+    text = _text(question, rng, order, russian=russian)
+    if question.said is None:
+        return Answer(reasoning, text)
+    exact = question.exact
+    return Answer("" if exact else reasoning, continuing.rest(text, question.said, question.user_text, exact=exact))
 
 
 def _calls(question: Question, rng: Random, *, has_order: bool) -> list[Call]:

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
-from xrouter.simulators import speech
+from xrouter.simulators import continuing, speech
 from xrouter.simulators.answers import Question, Tool
 from xrouter.simulators.desk import Refusal
 
@@ -65,6 +65,10 @@ def read(data: dict[str, Any], model: str, version: str) -> MessagesRequest:
     tools = _tools(data)
     thinking = _thinks(data, cap)
     messages = _messages(data, tools, thinking=thinking)
+    begun = messages[-1]["role"] == "assistant" and bool(_text(messages[-1]))
+    if begun and thinking:
+        raise bad_request("When `thinking` is enabled, the final message must not be one of the assistant.")
+    messages, said, exact = continuing.part(messages, _text, exact=begun and len(messages) > 1)
     results = _results(messages)
     last = messages[-1]
     question = Question(
@@ -77,6 +81,8 @@ def read(data: dict[str, Any], model: str, version: str) -> MessagesRequest:
         json_schema=_schema(data),
         json_please="JSON object" in _plain(data.get("system")),
         thinking=thinking,
+        said=said,
+        exact=exact,
     )
     count = count_tokens(data)
     keys = ("system", "messages", "tools", "tool_choice", "output_config")
@@ -88,7 +94,12 @@ def read(data: dict[str, Any], model: str, version: str) -> MessagesRequest:
         stops=_stops(data.get("stop_sequences")),
         cached=_cached(data),
         searches=_searches(data, question),
-        likeness={"model": model, "thinking": thinking, **{key: data[key] for key in keys if key in data}},
+        likeness={
+            "model": model,
+            "thinking": thinking,
+            **{key: data[key] for key in keys if key in data},
+            "messages": messages,
+        },
     )
 
 

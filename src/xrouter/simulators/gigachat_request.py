@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
-from xrouter.simulators import speech
+from xrouter.simulators import continuing, speech
 from xrouter.simulators.answers import Question, Tool
 from xrouter.simulators.desk import Refusal
 
@@ -61,6 +61,8 @@ def read(data: dict[str, Any], model: str) -> ChatRequest:
     call, given = _function_call(data, tools, model)
     if data.get("response_format") and model in WITHOUT_SCHEMAS:
         raise invalid(f"response_format is not supported by the model {model}")
+    texts = [_prompt_text(message) for message in messages]
+    messages, said, _ = continuing.part(messages, _content, exact=False)
     attachments = [message["attachments"] for message in messages if message.get("attachments")]
     question = Question(
         user_text=next((message["content"] for message in reversed(messages) if message["role"] == "user"), ""),
@@ -73,8 +75,8 @@ def read(data: dict[str, Any], model: str) -> ChatRequest:
         json_please=messages[0]["role"] == "system" and bool(_JSON_PLEASE.search(messages[0]["content"])),
         thinking=_effort(data.get("reasoning_effort")),
         given=given,
+        said=said,
     )
-    texts = [_prompt_text(message) for message in messages]
     if functions:
         texts[0] += msgspec.json.encode(functions).decode()
     keys = ("messages", "functions", "function_call", "response_format", "reasoning_effort")
@@ -87,8 +89,12 @@ def read(data: dict[str, Any], model: str) -> ChatRequest:
         attachments=attachments,
         states=[message["functions_state_id"] for message in messages if message.get("functions_state_id")],
         draws=call == "auto" and not tools and wants_picture(question.user_text),
-        likeness={"model": model, **{key: data[key] for key in keys if key in data}},
+        likeness={"model": model, **{key: data[key] for key in keys if key in data}, "messages": messages},
     )
+
+
+def _content(message: dict[str, Any]) -> str:
+    return str(message.get("content") or "")
 
 
 def wants_picture(text: str) -> bool:

@@ -1,7 +1,7 @@
 """What simulated models say: the same words for the same seed and request, in Russian or in English."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from hashlib import blake2b
 from random import Random
 from typing import Final
@@ -55,6 +55,7 @@ _MUSINGS: Final = (
 _CYRILLIC = re.compile(r"[а-яёА-ЯЁ]")
 _ECHO = re.compile(r"\becho:[ ]?(.*)", re.DOTALL | re.IGNORECASE)
 _SAY = re.compile(r"(?:\bsay|\bwrite|скажи|напиши)\s+([0-9]{1,6})\s+(?:words?|слов[оа]?)\b", re.IGNORECASE)
+_RECITE = re.compile(r"(?:\brecite|прочти)\s+([0-9]{1,6})\s+(?:words?|слов[оа]?)\b", re.IGNORECASE)
 _WORD = re.compile(r"\s*\S{1,256}|\s+")
 
 
@@ -79,10 +80,14 @@ def is_russian(text: str) -> bool:
 
 
 def ordered(user_text: str, rng: Random) -> str | None:
-    """The answer to an `echo:` or `say N words` order; None if there is no such order."""
+    """The answer to an `echo:`, `recite N words` or `say N words` order; None if there is no such order. What is
+    recited depends on the order alone, so all models say the same."""
     echo = _ECHO.search(user_text)
     if echo is not None:
         return echo[1]
+    recite = _RECITE.search(user_text)
+    if recite is not None:
+        return _recited(min(int(recite[1]), MAX_WORDS), random_for(0, user_text), russian=is_russian(user_text))
     say = _SAY.search(user_text)
     if say is not None:
         return _words(min(int(say[1]), MAX_WORDS), rng, russian=is_russian(user_text))
@@ -118,6 +123,16 @@ def words(text: str) -> Iterator[str]:
 def _words(count: int, rng: Random, *, russian: bool) -> str:
     sentences = list(_RUSSIAN if russian else _ENGLISH)
     rng.shuffle(sentences)
-    # A dash is not a word that a reader would count.
-    stock = [word for sentence in sentences for word in sentence.split() if word != "—"]
+    stock = _stock(sentences)
     return " ".join((stock * (count // len(stock) + 1))[:count])
+
+
+def _recited(count: int, rng: Random, *, russian: bool) -> str:
+    """Words in an order that hardly ever comes twice, so that a repetition in an answer is one."""
+    stock = _stock(_RUSSIAN if russian else _ENGLISH)
+    return " ".join(rng.choices(stock, k=count))
+
+
+def _stock(sentences: Sequence[str]) -> list[str]:
+    # A dash is not a word that a reader would count.
+    return [word for sentence in sentences for word in sentence.split() if word != "—"]

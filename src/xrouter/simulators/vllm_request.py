@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import msgspec
 
-from xrouter.simulators import speech
+from xrouter.simulators import continuing, speech
 from xrouter.simulators.answers import Question, Tool
 from xrouter.simulators.desk import Refusal
 
@@ -42,6 +42,8 @@ def read(data: dict[str, Any], model: str, *, thinks: bool) -> ChatRequest:
     for index, message in enumerate(messages):
         _check_message(index, message)
     _check_numbers(data)
+    prompt_tokens = sum(map(_message_tokens, messages)) + _json_tokens(data.get("tools"))
+    messages, said, exact = continuing.part(messages, text_of, exact=_goes_on(data, messages))
     tools = _tools(data)
     user_text = next((text_of(message) for message in reversed(messages) if message["role"] == "user"), "")
     user_text, thinking = _thinking(data, user_text, thinks=thinks)
@@ -57,18 +59,25 @@ def read(data: dict[str, Any], model: str, *, thinks: bool) -> ChatRequest:
         parallel=data.get("parallel_tool_calls") is not False,
         json_schema=_schema(data),
         thinking=thinking,
+        said=said,
+        exact=exact,
     )
     keys = ("messages", "tools", "tool_choice", "response_format", "structured_outputs", "guided_json", "seed")
     return ChatRequest(
         question,
-        prompt_tokens=sum(map(_message_tokens, messages)) + _json_tokens(data.get("tools")),
+        prompt_tokens=prompt_tokens,
         stream=bool(data.get("stream")),
         include_usage=bool(options.get("include_usage")),
         choices=data.get("n") or 1,
         max_tokens=data.get("max_completion_tokens") or data.get("max_tokens"),
         stops=_stops(data.get("stop")),
         top_logprobs=(data.get("top_logprobs") or 0) if data.get("logprobs") else None,
-        likeness={"model": model, "thinking": thinking, **{key: data[key] for key in keys if key in data}},
+        likeness={
+            "model": model,
+            "thinking": thinking,
+            **{key: data[key] for key in keys if key in data},
+            "messages": messages,
+        },
     )
 
 
@@ -82,6 +91,17 @@ def read_completion(data: dict[str, Any], model: str) -> ChatRequest:
             raise bad_request(f"('body', '{name}'): Extra inputs are not permitted")
     found = read({**data, "messages": [{"role": "user", "content": prompt}]}, model, thinks=False)
     return replace(found, prompt_tokens=speech.tokens(prompt), max_tokens=found.max_tokens or DEFAULT_COMPLETION)
+
+
+def _goes_on(data: dict[str, Any], messages: list[dict[str, Any]]) -> bool:
+    """Is the last message the beginning of the answer?"""
+    if not data.get("continue_final_message"):
+        return False
+    if data.get("add_generation_prompt") is not False:
+        raise bad_request("Cannot set both `continue_final_message` and `add_generation_prompt` to True.")
+    if messages[-1]["role"] != "assistant" or not text_of(messages[-1]):
+        raise bad_request("continue_final_message is set but the final message is not one of the assistant.")
+    return True
 
 
 def text_of(message: dict[str, Any]) -> str:

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
-from xrouter.simulators import delivery, speech
+from xrouter.simulators import continuing, delivery, speech
 from xrouter.simulators.answers import Question, Tool
 from xrouter.simulators.desk import Refusal
 from xrouter.simulators.faults import Fault
@@ -60,6 +60,7 @@ def read(data: dict[str, Any], found: Found) -> Ask:
     prompt = sum(_message_tokens(message) for message in messages) + _json_tokens(data.get("tools"))
     if prompt > found.model.context_tokens:
         raise Refusal(400, f"number of input tokens must be no more than {found.model.context_tokens}, got {prompt}")
+    messages, said, _ = continuing.part(messages, _said, exact=False)
     results = messages[-1].get("toolResultList")
     question = Question(
         user_text=next((m.get("text", "") for m in reversed(messages) if m["role"] == "user" and "text" in m), ""),
@@ -69,6 +70,7 @@ def read(data: dict[str, Any], found: Found) -> Ask:
         call=_choice(data.get("toolChoice"), tools),
         json_schema=_schema(data),
         thinking=mode == "ENABLED_HIDDEN",
+        said=said,
     )
     like = {name: data[name] for name in _FIELDS - {"completionOptions", "modelUri"} if name in data}
     return Ask(
@@ -77,8 +79,12 @@ def read(data: dict[str, Any], found: Found) -> Ask:
         stream=options.get("stream") is True,
         max_tokens=cap,
         stops=(),
-        likeness={"model": found.tail, "mode": mode, **like},
+        likeness={"model": found.tail, "mode": mode, **like, "messages": messages},
     )
+
+
+def _said(message: dict[str, Any]) -> str:
+    return str(message.get("text") or "")
 
 
 def completion(spoken: Spoken, ask: Ask, fault: Fault) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
-from xrouter.simulators import delivery, speech
+from xrouter.simulators import continuing, delivery, speech
 from xrouter.simulators.answers import Call, Question, Tool
 from xrouter.simulators.desk import Refusal
 from xrouter.simulators.faults import Fault
@@ -41,6 +41,7 @@ def read(data: dict[str, Any], found: Found) -> Ask:
     prompt = sum(_message_tokens(message) for message in messages) + _json_tokens(data.get("tools"))
     if prompt > found.model.context_tokens:
         raise Refusal(400, f"number of input tokens must be no more than {found.model.context_tokens}, got {prompt}")
+    messages, said, _ = continuing.part(messages, _text, exact=False)
     stop = data.get("stop") or ()
     question = Question(
         user_text=next((_text(message) for message in reversed(messages) if message["role"] == "user"), ""),
@@ -50,6 +51,7 @@ def read(data: dict[str, Any], found: Found) -> Ask:
         call=_choice(data.get("tool_choice"), tools),
         json_schema=_schema(data.get("response_format")),
         thinking=not found.model.own and (found.model.thinks or data.get("reasoning_effort") is not None),
+        said=said,
     )
     return Ask(
         question,
@@ -58,7 +60,7 @@ def read(data: dict[str, Any], found: Found) -> Ask:
         max_tokens=cap,
         # The vendor's own models have no word for an end; the server of the open ones has.
         stops=() if found.model.own else [stop] if isinstance(stop, str) else list(stop),
-        likeness={"model": found.tail, **{name: data[name] for name in _LIKE if name in data}},
+        likeness={"model": found.tail, **{name: data[name] for name in _LIKE if name in data}, "messages": messages},
     )
 
 

@@ -20,6 +20,7 @@ from xrouter.stores.pepper import PepperError, load_pepper
 from xrouter.stores.sql.accounts import SqlAccounts
 from xrouter.stores.sql.database import Database, DatabaseRefuses, DatabaseUnavailable, open_database
 from xrouter.stores.sql.decisions import SqlDecisions
+from xrouter.stores.sql.fingerprint import OtherPepper, SqlFingerprint
 from xrouter.stores.sql.idempotency import SqlIdempotentWrites
 from xrouter.stores.sql.keys import SqlKeys
 from xrouter.stores.sql.plans import SqlPlans
@@ -42,6 +43,8 @@ class Books:
     pseudonyms: Pseudonyms
     flusher: Flusher
     bootstrap_key: Secret | None
+    fingerprint: SqlFingerprint
+    pepper_place: str
 
     async def prepare(self) -> None:
         """Bring the schema to head and put the bootstrap key in force: the owner's work (a single process, the
@@ -49,8 +52,11 @@ class Books:
         may yet come."""
         try:
             await self.database.migrate()
+            await self.fingerprint.claim()
             if self.bootstrap_key is not None:
                 await self.keys.ensure_bootstrap(self.bootstrap_key)
+        except OtherPepper as error:
+            raise ConfigError(f"{error}. {other_pepper_mend(self.pepper_place)}") from error
         except DatabaseUnavailable as error:
             if self.database.is_server and not isinstance(error, DatabaseRefuses):
                 raise
@@ -72,6 +78,7 @@ class Books:
         return []
 
     async def _prepare_later(self) -> None:
+        told = ""
         while True:
             await asyncio.sleep(_PREPARE_AGAIN_S)
             try:
@@ -79,7 +86,9 @@ class Books:
             except DatabaseUnavailable:
                 continue
             except ConfigError as error:  # it came, and is not what we need; somebody may mend that while we run
-                _log.error("the database came, but cannot be used", reason=str(error))
+                if told != str(error):
+                    _log.error("the database came, but cannot be used", reason=str(error))
+                told = str(error)
             else:
                 _log.info("the database is there now")
                 return
@@ -105,6 +114,23 @@ def open_books(settings: Settings) -> Books:
         pseudonyms=Pseudonyms(pepper),
         flusher=Flusher(journals_of(settings), database, clock, settings.flush_interval_s),
         bootstrap_key=settings.bootstrap_key,
+        fingerprint=SqlFingerprint(database, pepper),
+        pepper_place=pepper_place(settings),
+    )
+
+
+def pepper_place(settings: Settings) -> str:
+    """Where this host's pepper comes from."""
+    return "XROUTER_PEPPER" if settings.pepper is not None else str(settings.data_dir / "pepper")
+
+
+def other_pepper_mend(place: str) -> str:
+    """What to do where the database belongs to another pepper than the one in `place`."""
+    return (
+        f"This host's pepper comes from {place}. Copy the file `pepper` from the data directory of a host whose keys "
+        "work to this one's, or set XROUTER_PEPPER here as it is set there, and start again. If that pepper is lost "
+        "for good, `xrouter migrate --adopt-pepper` keeps this host's: every key then needs a new secret "
+        "(`xrouter keys rotate`)."
     )
 
 

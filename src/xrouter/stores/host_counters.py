@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from xrouter.core.clock import Clock
-from xrouter.core.gcra import PART, exchange, note
+from xrouter.core.gcra import PART, exchange, follow, untold
 from xrouter.core.ids import ulid
 from xrouter.core.limits import Draw, Grant
 from xrouter.stores.counter_file import CounterFile, this_boot
@@ -35,6 +35,24 @@ def host_id(directory: Path) -> str:
             os.link(fresh, path)  # unlike a rename, it never replaces what another process has just made
         fresh.unlink()
     return path.read_text()
+
+
+def known_nodes(directory: Path) -> int:
+    """How many nodes there were when this host last knew: a start without Redis takes no more than its share."""
+    try:
+        return max(1, int((directory / "nodes").read_text()))
+    except (OSError, ValueError):
+        return 1
+
+
+def keep_nodes(directory: Path, nodes: int) -> None:
+    """For `known_nodes`, which then finds this number or the one before, never a part of it."""
+    if known_nodes(directory) == nodes:
+        return
+    fresh = directory / f".nodes.{ulid()}"
+    with suppress(OSError):  # it is only a memory
+        fresh.write_text(str(nodes))
+        fresh.replace(directory / "nodes")
 
 
 class HostCounters:
@@ -73,10 +91,19 @@ class HostCounters:
                 grants = exchange(draws, now, self, self.share, part)
             return grants
 
-    def note(self, draws: Sequence[Draw]) -> None:
+    def follow(self, draws: Sequence[Draw], grants: Sequence[Grant]) -> list[bool]:
         with self._file:
             self._now = now = self._clock.monotonic()
-            note(draws, now, self, self.share)
+            return follow(draws, grants, now, self)
+
+    def untold(self, draws: Sequence[Draw]) -> list[float]:
+        with self._file:
+            self._now = now = self._clock.monotonic()
+            return untold(draws, now, self, self.share)
+
+    def hold(self, draw: Draw) -> None:
+        with self._file:
+            self.set_held(draw.counter, draw.held())
 
     def close(self) -> None:
         """What this process held of concurrencies is free again."""

@@ -89,7 +89,7 @@ class FileJournal:
     def settle(self, attempt: Attempt) -> None:
         """Record the attempt's end. Never raises: an outcome that cannot be written waits in memory."""
         state = State.INTERRUPTED if attempt.state is State.OPEN else attempt.state
-        record = self._frame(attempt, state.value, attempt.phase, attempt.usage, attempt.cost_micro)
+        record = self._frame(attempt, state, attempt.phase, attempt.usage, attempt.cost_micro)
         try:
             with self._guard:
                 self._append(record)

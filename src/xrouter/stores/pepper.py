@@ -29,6 +29,14 @@ def load_pepper(path: Path) -> Secret:
         return _load(path)
 
 
+def read_pepper(path: Path) -> Secret | None:
+    """The pepper in `path`; None where there is no such file, and none is made. Raises `PepperError`."""
+    try:
+        return _load(path)
+    except FileNotFoundError:
+        return None
+
+
 def _load(path: Path) -> Secret:
     try:
         text = path.read_text(encoding="ascii").strip()

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from xrouter.core.call import Call, Piece
+from xrouter.core.call import Call, Phase, Piece
 from xrouter.core.chat import (
     Answer,
     AnswerMessage,
@@ -132,6 +132,20 @@ def cost(call: Call) -> Raw:
     return Raw(rub_text(call.cost_micro).encode())
 
 
+def resumed(call: Call) -> list[dict[str, Any]]:
+    """The attempts that gave an answer together, in order: who, and what broke off all but the last."""
+    return [
+        {
+            "attempt_id": attempt.id,
+            "provider": attempt.deployment.provider,
+            "model": attempt.deployment.id,
+            "error": attempt.error,
+        }
+        for attempt in call.attempts
+        if attempt.phase is Phase.SHOWN
+    ]
+
+
 class ChunkWriter:
     """Turns the events of one stream into `chat.completion.chunk` events.
 
@@ -187,6 +201,9 @@ class ChunkWriter:
         return self._render({"content": event.text, **(event.extra or {})}, event.choice, event.logprobs)
 
     def _finish(self, event: Finish, extra: Mapping[str, Any] | None) -> bytes:
+        if self._call.resumed:  # told on the last chunks
+            self._extra = self._extra | {"xrouter": Raw(_encode({"resumed": resumed(self._call)}))}
+            self._head = b""
         return self._render({}, event.choice, None, self._reason(event.reason), extra)
 
     def _render(

@@ -111,7 +111,8 @@ class Endpoint:
             timeout_s=None if plain else _timeout_s(exchange, asked.request.stream),
             client_request_id=None if plain else _client_request_id(exchange),
             dialect=self._form.dialect,
-            strict=bool(wishes and wishes.require_parameters) or (not plain and _is_strict(exchange)),
+            strict=bool(wishes and wishes.require_parameters) or (not plain and _is(exchange, _STRICT, False)),
+            may_continue=plain or _is(exchange, _CONTINUE, True),
             end_user=self._end_user(exchange, caller, asked.request),
             tags=() if plain else tags.named(exchange),
             preferences=wishes,
@@ -183,11 +184,17 @@ def _names(provider: str, deployment: str) -> tuple[tuple[bytes, bytes], ...]:
 
 _SESSION = b"x-xrouter-session"
 _LONGEST_SESSION = 256
+_STRICT = b"x-xrouter-strict-params"
+"""`true`: a parameter that the vendor does not know is an error."""
+
+_CONTINUE = b"x-xrouter-continue"
+"""`false`: a stream that breaks off ends with an error, and no other attempt goes on with it."""
 
 # Headers that say something about a call; most requests come without any of them.
 _WISHES = frozenset(
     {
-        b"x-xrouter-strict-params",
+        _STRICT,
+        _CONTINUE,
         b"x-xrouter-timeout-ms",
         b"x-stainless-read-timeout",
         b"x-request-id",
@@ -199,16 +206,13 @@ _WISHES = frozenset(
 )
 
 
-def _is_strict(exchange: Exchange) -> bool:
-    """`x-xrouter-strict-params: true`: a parameter that the vendor does not know is an error."""
-    wanted = exchange.header(b"x-xrouter-strict-params")
+def _is(exchange: Exchange, name: bytes, usual: bool) -> bool:
+    """A header that is `true` or `false`. Raises `Invalid` for anything else."""
+    wanted = exchange.header(name)
     if wanted is None:
-        return False
+        return usual
     if wanted.lower() not in ("true", "false"):
-        raise Invalid(
-            f"The header 'x-xrouter-strict-params' must be true or false, not '{wanted[:40]}'.",
-            param="x-xrouter-strict-params",
-        )
+        raise Invalid(f"The header '{name.decode()}' must be true or false, not '{wanted[:40]}'.", param=name.decode())
     return wanted.lower() == "true"
 
 

@@ -10,6 +10,9 @@ from xrouter.core.secret import Secret
 
 _MARGIN_S = 60.0  # a token that ends sooner is not used: the call must arrive before it ends
 _LOGIN_S = 10.0  # one small exchange
+# A fresh token is used so long, whatever its end says: where our clock is ahead of the vendor's it would be over
+# when it is born, and a login for every call is soon refused. One that does not hold is replaced when a call says so.
+_FRESH_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +35,13 @@ class TokenKeeper:
         self._fetch = fetch
         self._clock = clock
         self._token = first
+        self._fresh_until = 0.0  # on the monotonic clock
         self._flight: asyncio.Task[Token] | None = None
 
     async def token(self) -> Secret:
         """A token that holds for a minute at least, where the vendor gives such ones."""
-        token = self._token
-        if token is None or token.expires_at - _MARGIN_S <= self._clock.now():
+        token, clock = self._token, self._clock
+        if token is None or (token.expires_at - _MARGIN_S <= clock.now() and clock.monotonic() >= self._fresh_until):
             token = await self._next()
         return token.text
 
@@ -61,6 +65,7 @@ class TokenKeeper:
         self._flight = None
         if not flight.cancelled() and flight.exception() is None:
             self._token = flight.result()
+            self._fresh_until = self._clock.monotonic() + _FRESH_S
 
 
 async def log_in(provider: str, ask: Callable[[], Awaitable[Token]]) -> Token:

@@ -41,7 +41,8 @@ def deployments(name: str, settings: ProviderSettings) -> tuple[Deployment, ...]
     for model in settings.models:
         if model.serves and model.serves != {Operation.CHAT}:
             raise ConfigError(f"providers.{name}.models.{model.name}.serves: {_KIND} serves chat alone")
-    followed = parameters(read_options(name, settings, Options))
+    options = read_options(name, settings, Options)
+    followed = parameters(options)
     return list_deployments(
         name,
         settings,
@@ -51,6 +52,7 @@ def deployments(name: str, settings: ProviderSettings) -> tuple[Deployment, ...]
         one_choice=True,
         parameters=lambda _model: followed,
         sees=lambda _model: True,
+        prefill=options.prefills,
     )
 
 

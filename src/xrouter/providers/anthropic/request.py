@@ -81,6 +81,8 @@ def vendor_request(request: ChatRequest, model: str, options: Options) -> Vendor
 def _thinking(request: ChatRequest, options: Options, dropped: list[str]) -> dict[str, Any] | None:
     """`thinking` and `effort` of the vendor, or None where the model shall not think (or decides itself). What the
     client says in the vendor's own words wins."""
+    if request.prefilled:  # it has thought before, and thinking with a beginning is refused
+        return None
     own = request.field("thinking")
     effort = request.field("reasoning_effort")
     if own is not None:

@@ -71,7 +71,8 @@ class RowKind:
 
     def deployments(self, name: str, settings: ProviderSettings) -> tuple[Deployment, ...]:
         self._base_url(name, settings)
-        followed = parameters(self._row.with_options(settings.options, read_options(name, settings, Quirks)))
+        row = self._row.with_options(settings.options, read_options(name, settings, Quirks))
+        followed = parameters(row)
         return list_deployments(
             name,
             settings,
@@ -80,6 +81,7 @@ class RowKind:
             options=Quirks,
             serves=serves,
             parameters=lambda _model: followed,
+            prefill=lambda _model: row.prefill != "",
         )
 
     def connect(self, name: str, settings: ProviderSettings, http: Transport, clock: Clock) -> ChatProvider:

@@ -8,6 +8,7 @@ from msgspec import Raw, Struct
 from xrouter.core.chat import ChatRequest
 from xrouter.core.errors import Invalid
 
+from .json_fields import as_fields_list
 from .messages import lacks_reasoning, mend_messages
 from .rows import Row, fits
 from .thinking import stop_thinking, switch_thinking
@@ -74,8 +75,13 @@ def upstream_request(request: ChatRequest, model: str, row: Row) -> UpstreamRequ
         del fields["top_logprobs"]
         dropped.append("top_logprobs")
     thinking = None if as_text else _think(fields, dropped, row)
+    if request.prefilled and row.thinking_switch:  # it has thought before
+        stop_thinking(fields, row)
+        thinking = False
     if "messages" in fields:
         fields["messages"] = mend_messages(fields["messages"], row)
+        if request.prefilled:
+            _go_on(fields, row)
     if not _ABOUT_TOOLS.isdisjoint(fields):
         mend_tools(fields, row)
     for name, theirs in row.rename.items():
@@ -100,6 +106,16 @@ def _take(request: ChatRequest, fields: dict[str, Any], known: frozenset[str], r
         else:
             fields[name] = raw
     return dropped
+
+
+def _go_on(fields: dict[str, Any], row: Row) -> None:
+    """The last message is the beginning of the answer."""
+    if row.prefill == "template":
+        fields |= {"add_generation_prompt": False, "continue_final_message": True}
+    elif row.prefill != "plain":
+        messages = fields["messages"]
+        messages = as_fields_list(messages) if isinstance(messages, Raw) else messages
+        fields["messages"] = [*messages[:-1], {**messages[-1], row.prefill: True}]
 
 
 def _check_modalities(raw: Raw) -> None:

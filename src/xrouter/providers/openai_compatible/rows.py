@@ -65,6 +65,9 @@ class Quirks(msgspec.Struct, frozen=True):
     - `efforts`: the words that the server knows for `reasoning_effort`; any other becomes the nearest. Empty: all.
     - `stream_usage`: false where `stream_options` is refused because usage always comes (Mistral).
     - `stream_only`: models, as patterns, that answer in streams only; a whole answer is put together from one.
+    - `prefill`: how the server is told that the last message is the beginning of the answer, and goes on exactly there:
+      `template` by `continue_final_message` (vLLM, SGLang), `prefix` and `partial` by that member of the message
+      (Mistral and DeepSeek's beta; Moonshot and DashScope), `plain` by nothing. Empty: it cannot, or nobody knows.
     - `model_prefix`: what the server puts before the ids that it lists, but does not want back (Gemini: `models/`).
 
     What comes back:
@@ -102,6 +105,7 @@ class Quirks(msgspec.Struct, frozen=True):
     efforts: frozenset[Effort] = frozenset()
     stream_usage: bool = True
     stream_only: frozenset[str] = frozenset()
+    prefill: Literal["", "template", "prefix", "partial", "plain"] = ""
     model_prefix: str = ""
     think_tags: Literal["", "inline", "prefilled"] = ""
     tool_call_tags: bool = False

@@ -1,14 +1,18 @@
 -- The arithmetic of core/gcra.py for all nodes: serve all draws of a group, or give none of them anything.
 --
--- KEYS: one counter for each draw. ARGV: owner, lease in ms, part; then for each draw
+-- KEYS: one counter for each draw, the epoch. ARGV: owner, lease in ms, part, epoch; then for each draw
 --   group, microseconds for one unit (0: running calls), amount, need, want, back, held, floor
--- Answers with four texts for each draw: given, free, seconds to wait, TAT.
+-- Answers with four texts for each draw: given, free, seconds to wait, TAT. Where Redis has forgotten everything since the
+-- process last heard of it (`present.lua`), nothing is given, and the answer is 'epoch'.
 --
 -- A rate is kept as "TAT T", in microseconds since 2023-11-14T22:13:20Z, so that a double holds fractions of them.
 -- Running calls are a hash: process -> "units end-of-lease". `floor` is the last TAT that the asking process saw: where
--- Redis has lost a counter (a flush, a restart), counting goes on from there.
+-- Redis has lost one counter (it is full, and its policy is to forget), counting goes on from there.
 
-local DRAW, HEAD = 8, 3
+local DRAW, HEAD, DRAWS = 8, 4, #KEYS - 1
+if redis.call('HGET', KEYS[#KEYS], 'id') ~= ARGV[4] then
+    return {'epoch'}
+end
 local owner, lease_us, part = ARGV[1], tonumber(ARGV[2]) * 1000, tonumber(ARGV[3])
 local time = redis.call('TIME')
 local now = (tonumber(time[1]) - 1700000000) * 1000000 + tonumber(time[2])
@@ -88,9 +92,9 @@ local function look(draw)
 end
 
 local draw = 1
-while draw <= #KEYS do
+while draw <= DRAWS do
     local group, first, looked, served = argument(draw, 1), draw, {}, true
-    while draw <= #KEYS and argument(draw, 1) == group do
+    while draw <= DRAWS and argument(draw, 1) == group do
         local found = look(draw)
         looked[#looked + 1] = found
         served = served and suffices(found.free, found.need, found.each)

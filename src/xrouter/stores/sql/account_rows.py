@@ -42,6 +42,7 @@ def key_record(row: Row[Any]) -> KeyRecord:
         expires_at=row.expires_at,
         disabled=row.disabled,
         former_until=row.former_until,
+        deleted_at=row.deleted_at,
         organisation_id=row.organisation_id,
         team_id=row.team_id,
         user_id=row.user_id,

@@ -1,7 +1,8 @@
 """Organisations, teams and users in the database. What is changed here is in force on this process at once, and on
 every other one by its poll: the memory of callers learns it (`stores/sql/keys.py`)."""
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any, Final
 
@@ -19,7 +20,8 @@ from xrouter.stores.sql.places import below, check_plan, next_version, settle
 from xrouter.stores.sql.schema import accounts, api_keys
 
 _KINDS: Final = {Kind.ORGANISATION: b"o", Kind.TEAM: b"t", Kind.USER: b"u"}
-_BELOW: Final = {Kind.ORGANISATION: "teams, users or keys", Kind.TEAM: "users or keys", Kind.USER: "keys"}
+_BELOW: Final = {Kind.ORGANISATION: "teams or users", Kind.TEAM: "users", Kind.USER: "nobody"}
+_A: Final = {Kind.ORGANISATION: "An organisation", Kind.TEAM: "A team", Kind.USER: "A user"}
 
 Edit = Callable[[Account], AccountSpec]
 
@@ -64,10 +66,22 @@ class SqlAccounts:
         picture = await self._database.write(partial(_change, kind, account_id, edit, within, self._clock.now()))
         return None if picture is None else self._written(picture)
 
+    async def named(self, ids: Collection[str]) -> dict[str, Account]:
+        """Those of these accounts that are there, by id; of whatever kind and place."""
+        if not ids:
+            return {}
+        rows = await self._database.read(lambda connection: key_pictures.with_ids(connection, accounts, set(ids)))
+        return {row.id: account_rows.account(row) for row in rows if account_rows.is_known(row)}
+
     async def remove(self, kind: Kind, account_id: str, within: Place = ANYWHERE) -> Account | None:
-        """Delete it; None when there is none. Raises `Conflict` while anybody stands below it."""
-        row = await self._database.write(partial(_remove, kind, account_id, within))
-        return None if row is None else account_rows.account(row)
+        """Delete it, and the keys of it with their secrets; None when there is none. Raises `Conflict` while another
+        account stands below it, or, below a team or an organisation, a key that works."""
+        removed = await self._database.write(partial(_remove, kind, account_id, within, self._clock.now()))
+        if removed is None:
+            return None
+        row, picture = removed
+        self._learn(picture)
+        return account_rows.account(row)
 
     def _written(self, picture: key_pictures.Picture) -> Account:
         self._learn(picture)
@@ -85,9 +99,10 @@ def _insert(
     version = next_version(connection)
     above = settle(connection, above, within)
     if kind is not Kind.ORGANISATION and above.organisation_id is None:
-        raise Invalid(f"A {kind.value} belongs to an organisation: say which.", param="organisation_id")
+        raise Invalid(f"{_A[kind]} belongs to an organisation: say which.", param="organisation_id")
     one = spec.account(kind, account_id, above, now)
     _check_above(one, within)
+    _check_name(connection, one)
     check_plan(connection, spec.plan_id, None)
     return _picture(connection, version, insert(accounts).values(version=version, **account_rows.account_values(one)))
 
@@ -103,32 +118,73 @@ def _change(
     _check_above(before, within)
     spec = edit(before)
     check_plan(connection, spec.plan_id, before.plan_id)
-    values = account_rows.account_values(spec.changed(before, now))
+    after = spec.changed(before, now)
+    if after.name != before.name:
+        _check_name(connection, after)
+    values = account_rows.account_values(after)
     change = update(accounts).where(accounts.c.id == account_id).values(version=version, **values)
     return _picture(connection, version, change)
 
 
-def _remove(kind: Kind, account_id: str, within: Place, connection: Connection) -> Row[Any] | None:
-    next_version(connection)  # nobody is put below it meanwhile
+def _remove(
+    kind: Kind, account_id: str, within: Place, now: float, connection: Connection
+) -> tuple[Row[Any], key_pictures.Picture] | None:
+    version = next_version(connection)  # nobody is put below it meanwhile
     row = _row_of(kind, account_id, within, connection)
     if row is None:
         return None
     _check_above(account_rows.account(row), within)
     field = f"{kind.value}_id"
-    used = connection.execute(select(api_keys.c.id).where(api_keys.c[field] == account_id).limit(1)).first()
     others = select(accounts.c.id).where(accounts.c[field] == account_id, accounts.c.id != account_id).limit(1)
-    if used is not None or connection.execute(others).first() is not None:
+    if connection.execute(others).first() is not None:
         raise Conflict(
-            f"The {kind.value} '{row.name}' still has {_BELOW[kind]}: disable it instead.",
+            f"The {kind.value} '{row.name}' still has {_BELOW[kind]}: delete them first, or disable it instead.",
+            code="still_in_use",
+        )
+    mine = select(api_keys).where(api_keys.c[field] == account_id, api_keys.c.deleted_at.is_(None))
+    found = [account_rows.key_record(one) for one in connection.execute(mine)]
+    working = [one for one in found if not one.disabled and (one.expires_at is None or one.expires_at > now)]
+    if working and kind is not Kind.USER:
+        raise Conflict(
+            f"The {kind.value} '{row.name}' still has keys that work, such as '{working[0].name}' ({working[0].id}): "
+            "disable them first, or disable it instead.",
             code="still_in_use",
         )
     connection.execute(delete(accounts).where(accounts.c.id == account_id))
-    return row
+    return row, key_pictures.Picture(version, [_delete_key(connection, version, one.id, now) for one in found])
+
+
+def _delete_key(connection: Connection, version: int, key_id: str, now: float) -> Row[Any]:
+    """The row stays, because the books refer to it; no text has a digest that is no HMAC."""
+    return connection.execute(
+        update(api_keys)
+        .where(api_keys.c.id == key_id)
+        .values(
+            version=version, updated_at=now, deleted_at=now, disabled=True, plan_id=None,
+            digest=hashlib.sha256(b"deleted " + key_id.encode()).digest(), former_digest=None, former_until=None,
+        )
+        .returning(api_keys)
+    ).one()  # fmt: skip
+
+
+def _check_name(connection: Connection, one: Account) -> None:
+    """People find an account by its name: of those that stand at one place, each has another. Names elsewhere are no
+    business of whoever asks."""
+    query = select(accounts.c.id).where(accounts.c.kind == one.kind.value, accounts.c.name == one.name)
+    query = query.where(accounts.c.id != one.id)
+    if one.kind is not Kind.ORGANISATION:
+        query = query.where(accounts.c.organisation_id == one.place.organisation_id)
+    if one.kind is Kind.USER:
+        query = query.where(accounts.c.team_id.is_not_distinct_from(one.place.team_id))
+    if connection.execute(query.limit(1)).first() is not None:
+        raise Conflict(
+            f"Another {one.kind.value} is called '{one.name}' there already.", param="name", code="name_taken"
+        )
 
 
 def _check_above(one: Account, within: Place) -> None:
     if one.place == within or not one.place.is_within(within):
-        raise Forbidden(f"A {one.kind.value} is made and changed by whoever stands above it, not by its own admin.")
+        raise Forbidden(f"{_A[one.kind]} is made and changed by whoever stands above it, not by its own admin.")
 
 
 def _picture(connection: Connection, version: int, change: Insert | Update) -> key_pictures.Picture:

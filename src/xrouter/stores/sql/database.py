@@ -9,6 +9,7 @@ which costs 0.3 s of start-up and 12 MB; this file is the only one that would ha
 import asyncio
 import logging
 import os
+import socket
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -21,9 +22,9 @@ from sqlalchemy.exc import ArgumentError, DataError, IntegrityError, SQLAlchemyE
 from sqlalchemy.util.concurrency import greenlet_spawn
 
 from xrouter.core.errors import Overloaded
+from xrouter.core.service_url import POSTGRESQL, SQLITE
 from xrouter.stores.sql.postgresql import (
     BEGIN_WRITING,
-    SCHEMES,
     Refused,
     Unreachable,
     is_refusal,
@@ -40,7 +41,6 @@ _POOL_WAIT_S: Final = 2.0
 _CLOSE_WAIT_S: Final = 10.0
 _MIGRATION_LOCK: Final = 0x78726F75746572  # the letters of our name; any number would do
 _SERVER_ANSWERS_S: Final = 5.0
-_SQLITE_DRIVERS: Final = ("sqlite", "sqlite+pysqlite", "sqlite+aiosqlite")  # one and the same: Python's own
 
 T = TypeVar("T")
 
@@ -183,15 +183,15 @@ def open_database(url: str) -> Database:
     database in memory, OSError where its file cannot be made.
     """
     scheme = url.partition(":")[0]
-    if scheme in SCHEMES:
+    if scheme in POSTGRESQL:
         return Database(open_engine(url), open_engine(url, unhurried=True))
     try:
         target = make_url(url)
     except ArgumentError:
         raise ValueError("XROUTER_DATABASE_URL is no database URL such as sqlite:////var/lib/xrouter/x.db") from None
-    if scheme not in _SQLITE_DRIVERS:
+    if scheme not in SQLITE:
         raise ValueError(f"XROUTER_DATABASE_URL: {scheme!r} is neither sqlite nor postgresql, which are what we speak")
-    return Database(_open_sqlite(target.set(drivername=_SQLITE_DRIVERS[0])))
+    return Database(_open_sqlite(target.set(drivername=SQLITE[0])))
 
 
 def _open_sqlite(target: URL) -> Engine:
@@ -253,5 +253,11 @@ def create_tables(connection: Connection) -> None:
 
 
 def _plain(error: BaseException) -> str:
-    """The driver's words without SQLAlchemy's addition of statement and values."""
+    """What happened, in words; the driver's own without SQLAlchemy's addition of statement and values."""
+    if isinstance(error, ConnectionRefusedError):
+        return f"nothing answers there, the connection is refused: {error.strerror}. Is the database server running?"
+    if isinstance(error, socket.gaierror):
+        return f"its host name cannot be resolved: {error.strerror}"
+    if isinstance(error, Refused | Unreachable):
+        return str(error)
     return f"{type(error).__name__}: {getattr(error, 'orig', None) or error}"

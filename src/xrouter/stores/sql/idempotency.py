@@ -48,7 +48,8 @@ class SqlIdempotentWrites:
             return turn
         if not hmac.compare_digest(row.fingerprint, fingerprint):
             raise IdempotencyMismatch(
-                "This Idempotency-Key came before with another request; a new request needs a new key.",
+                "This Idempotency-Key came before with another request, or your API key had other rights then; a new "
+                "request needs a new Idempotency-Key.",
                 param="Idempotency-Key",
             )
         if row.answer is None:

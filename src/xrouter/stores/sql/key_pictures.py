@@ -76,13 +76,13 @@ def _above(
 ) -> tuple[Sequence[Row[Any]], Sequence[Row[Any]]]:
     """The accounts above `keys`, and the plans of all: of the keys, of those accounts, and of `below`."""
     ids = {one for row in keys for one in (row.organisation_id, row.team_id, row.user_id) if one is not None}
-    found = _with_ids(connection, accounts, ids)
+    found = with_ids(connection, accounts, ids)
     plan_ids = {row.plan_id for row in (*keys, *found, *below) if row.plan_id is not None}
-    return found, _with_ids(connection, plans, plan_ids)
+    return found, with_ids(connection, plans, plan_ids)
 
 
-def _with_ids(connection: Connection, table: Table, ids: set[str]) -> Sequence[Row[Any]]:
-    """In slices: SQLite binds 32,766 values at most, asyncpg 32,767."""
+def with_ids(connection: Connection, table: Table, ids: set[str]) -> Sequence[Row[Any]]:
+    """The rows that are there, read in slices: SQLite binds 32,766 values at most, asyncpg 32,767."""
     ordered = sorted(ids)
     return [
         row

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from sqlalchemy import Connection, Insert, Row, Update, insert, literal, or_, select, tuple_, update
 
@@ -20,12 +20,13 @@ from xrouter.core.accounts import ANYWHERE, Place
 from xrouter.core.api_key import check_new, is_mistyped, mint
 from xrouter.core.call import Caller, Scope
 from xrouter.core.clock import Clock
-from xrouter.core.errors import Invalid, Overloaded
+from xrouter.core.errors import Conflict, Invalid, Overloaded
 from xrouter.core.records import KeyRecord, KeySpec, NewKey, Page
 from xrouter.core.secret import Secret
 from xrouter.stores.sql import account_rows, key_pictures
 from xrouter.stores.sql.cursors import cursor_after, read_cursor
 from xrouter.stores.sql.database import Database, DatabaseUnavailable
+from xrouter.stores.sql.fingerprint import SqlFingerprint
 from xrouter.stores.sql.key_memory import KeyMemory
 from xrouter.stores.sql.places import below, next_version, settled
 from xrouter.stores.sql.schema import api_keys
@@ -42,6 +43,8 @@ _MOST_LOOK_UPS: Final = 64
 _LOOK_UPS_AT_ONCE: Final = 2
 _LOOK_UP_S: Final = 2.0
 _LONGEST_BACKOFF_S: Final = 2.0
+
+T = TypeVar("T")
 
 Edit = Callable[[KeyRecord], KeySpec]
 Check = Callable[[KeyRecord], None]
@@ -63,6 +66,8 @@ class SqlKeys:
         self._database = database
         # Keyed once and copied for each digest: OpenSSL 3 looks its HMAC up anew each time otherwise.
         self._keyed = hmac.new(pepper.reveal().encode(), digestmod="sha256")
+        self._fingerprint = SqlFingerprint(database, pepper)
+        self._ours = False  # is it known that the database was made with our pepper?
         self._clock = clock
         self._refresh_s = refresh_s
         self._memory = KeyMemory()
@@ -145,11 +150,11 @@ class SqlKeys:
             asked_at = self._clock.monotonic()
             since = self._version
             if since is None:  # memory is empty, and so up to date
-                newest = await self._database.read(key_pictures.newest_version)
+                newest = await self._read(key_pictures.newest_version)
                 self._begin_at(newest)
                 complete = True
             else:
-                complete = self._take(await self._database.read(partial(key_pictures.changed, since=since)), since)
+                complete = self._take(await self._read(partial(key_pictures.changed, since=since)), since)
             if complete:
                 self._fresh_until = asked_at + _STALE_S
                 return
@@ -169,6 +174,7 @@ class SqlKeys:
         if picture.version < since:
             _log.warning("the database is older than it was: every API key is read again")
             self._memory.forget()
+            self._ours = False
             self._version = self._newest = picture.version
             return True
         self._memory.learn(picture)
@@ -276,6 +282,14 @@ class SqlKeys:
         self.learn(picture)
         return account_rows.key_record(picture.keys[0])
 
+    async def _read(self, work: Callable[[Connection], T]) -> T:
+        """`work` on a database that was made with our pepper, as far as it says. Under another one every key would be
+        a stranger, and a 503 is right then, not a 401. Raises `OtherPepper`."""
+        if self._ours:
+            return await self._database.read(work)
+        self._ours, found = await self._database.read(lambda one: (self._fingerprint.is_left(one), work(one)))
+        return found
+
     def _secret(self, text: Secret) -> dict[str, Any]:
         """The columns of a key's text, which itself is kept nowhere."""
         return {"digest": self._digest(text.reveal()), "last4": text.reveal()[-4:]}
@@ -290,7 +304,7 @@ class SqlKeys:
         could be remembered after it, and a disabled key would live on."""
         async with self._turns:
             while True:
-                picture = await self._database.read(partial(key_pictures.of_digest, digest=digest))
+                picture = await self._read(partial(key_pictures.of_digest, digest=digest))
                 self._begin_at(picture.version)
                 if picture.version >= self._newest:
                     break
@@ -323,6 +337,10 @@ def _change(key_id: str, edit: Edit, within: Place, now: float, connection: Conn
         return None
     record = account_rows.key_record(row)
     spec = edit(record)
+    if record.deleted_at is not None:
+        if spec != record.spec:
+            raise _deleted(record)
+        return key_pictures.of_key(connection, version, row)
     check_new(spec.name, spec.expires_at if spec.expires_at != record.expires_at else None, now)
     values = account_rows.key_values(settled(connection, spec, within, record))
     change = update(api_keys).where(api_keys.c.id == key_id).values(version=version, updated_at=now, **values)
@@ -336,12 +354,19 @@ def _rotate(
     row = _row_of(connection, key_id, within)
     if row is None:
         return None
-    check(account_rows.key_record(row))
+    record = account_rows.key_record(row)
+    check(record)
+    if record.deleted_at is not None:
+        raise _deleted(record)
     if key_id == _BOOTSTRAP:
         raise Invalid("The bootstrap key comes from XROUTER_BOOTSTRAP_KEY: change it there.", param="key_id")
     former = {"former_digest": row.digest, "former_until": now + grace_s} if grace_s > 0 else _NO_FORMER
     change = update(api_keys).where(api_keys.c.id == key_id)
     return _picture(connection, version, change.values(version=version, updated_at=now, **fresh, **former))
+
+
+def _deleted(record: KeyRecord) -> Conflict:
+    return Conflict(f"The key '{record.name}' was deleted, and has no secret any more: make a new one.", code="deleted")
 
 
 def _replace(connection: Connection, values: dict[str, Any]) -> key_pictures.Picture:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Row, Select, Table, select, update
 
-from xrouter.core.accounts import BUILT_IN_PLANS, Kind, Place
+from xrouter.core.accounts import BUILT_IN_PLANS, Kind, Place, nobody
 from xrouter.core.errors import Invalid, NotFound
 from xrouter.core.records import KeyRecord, KeySpec
 from xrouter.stores.sql.schema import accounts, key_version, plans
@@ -46,8 +46,9 @@ def settled(connection: Connection, spec: KeySpec, within: Place, before: KeyRec
 
 
 def settle(connection: Connection, place: Place, within: Place) -> Place:
-    """The same for a place."""
-    for kind in (Kind.USER, Kind.TEAM, Kind.ORGANISATION):
+    """The same for a place. Who is not there is said first: that two do not belong together says that both are."""
+    named: list[tuple[Kind, str, Place]] = []
+    for kind in (Kind.ORGANISATION, Kind.TEAM, Kind.USER):
         field = f"{kind.value}_id"
         wanted: str | None = getattr(place, field)
         if wanted is None:
@@ -55,7 +56,8 @@ def settle(connection: Connection, place: Place, within: Place) -> Place:
         row = connection.execute(select(accounts).where(accounts.c.id == wanted, accounts.c.kind == kind)).one_or_none()
         if row is None or not _may_name(place_of(row), within):
             raise nobody(kind, wanted, field)
-        implied = place_of(row)
+        named.append((kind, wanted, place_of(row)))
+    for kind, wanted, implied in reversed(named):
         for other in ("organisation_id", "team_id"):
             theirs = getattr(implied, other)
             if theirs is not None and getattr(place, other) not in (None, theirs):
@@ -80,10 +82,6 @@ def check_plan(connection: Connection, plan_id: str | None, before: str | None) 
 
 def place_of(row: Row[Any]) -> Place:
     return Place(row.organisation_id, row.team_id, row.user_id)
-
-
-def nobody(kind: Kind, account_id: str, param: str) -> NotFound:
-    return NotFound(f"No {kind.value} has the id '{account_id[:64]}'.", param=param)
 
 
 def _may_name(place: Place, within: Place) -> bool:

@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl, urlsplit
 from sqlalchemy import Engine, NullPool, create_engine
 from sqlalchemy.exc import DBAPIError
 
-SCHEMES: Final = ("postgresql", "postgres", "postgresql+asyncpg")
+from xrouter.core.service_url import check_database_url
 
 CONNECT_S: Final = 2.0
 """How long a server may take to let us in. One that does not answer must not hold up the next try."""
@@ -48,9 +48,11 @@ def open_engine(url: str, *, unhurried: bool = False) -> Engine:
 
     Connecting raises `Refused`, `Unreachable` or OSError. Raises ValueError for a text that is no URL.
     """
+    try:
+        check_database_url(url)
+    except ValueError as error:
+        raise ValueError(f"XROUTER_DATABASE_URL {error}") from None
     parts = urlsplit(url)
-    if not parts.netloc and "host=" not in parts.query:
-        raise ValueError("XROUTER_DATABASE_URL names no host; postgresql://user:password@host/database does")
     for name, path in parse_qsl(parts.query):
         if name in _FILES and not Path(path).is_file():
             raise ValueError(f"XROUTER_DATABASE_URL: there is no file {path}, which {name} names")

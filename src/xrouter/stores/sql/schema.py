@@ -8,7 +8,7 @@ from typing import Final
 
 from sqlalchemy import BigInteger, Boolean, Column, Double, Index, LargeBinary, MetaData, String, Table, Text
 
-HEAD: Final = "0003"
+HEAD: Final = "0004"
 """The revision that this code works with."""
 
 metadata = MetaData()
@@ -40,6 +40,8 @@ api_keys = Table(
     Column("models", Text),
     Column("operations", Text),
     Column("networks", Text),
+    # since when the key is gone for good: its digest is that of no text, and the row stays for the books
+    Column("deleted_at", Double),
     Index("api_keys_digest", "digest", unique=True),
     Index("api_keys_version", "version"),
     Index("api_keys_created", "created_at", "id"),
@@ -89,6 +91,14 @@ plans = Table(
     Column("version", BigInteger, nullable=False),
     Index("plans_version", "version"),
     Index("plans_name", "name", unique=True),
+)
+
+# What must be the same on every host that has this database, as an HMAC under it: `pepper`.
+fingerprints = Table(
+    "fingerprints",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("digest", LargeBinary(32), nullable=False),
 )
 
 # What was answered to writes that came with an Idempotency-Key, for a day. `id` is an HMAC of caller and key, `answer`
