@@ -24,7 +24,7 @@ def test_a_hundred_thousand_decisions_repeat_identically() -> None:
         known, health = worlds.world(chance), Health()
         gateway = worlds.gateway(known, health)
         asked = [worlds.call(known, chance, number) for number in range(20)]
-        for round_number in range(5):
+        for round_number in range(10):
             worlds.disturb(health, known, chance, NOW)
             for number, template in enumerate(asked):
                 call = template

@@ -23,7 +23,11 @@ PARAMETERS = (frozenset[str](), frozenset({"tools", "temperature"}), frozenset({
 
 
 def fleet(chance: random.Random) -> list[Deployment]:
-    """Up to eight deployments of several models each, unlike in all that a choice reads."""
+    """Up to eight deployments of several models each: half of the fleets of a kind, the others unlike in all that a
+    choice reads."""
+    plain: dict[str, Any] = {"serves": frozenset({Operation.CHAT})}
+    if chance.random() < 0.5:
+        return [deployment(f"{provider}/m", (10, 20), **plain) for provider in "abcdefgh"[: chance.randint(2, 8)]]
     found = []
     for provider in "abcdefgh"[: chance.randint(1, 8)]:
         for model in ("m", "n")[: chance.randint(1, 2)]:
