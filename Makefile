@@ -67,6 +67,10 @@ crash: for-dev ## kill -9 under load N times (200), then compare the books with 
 redis-faults: for-dev ## a Redis that is slow, frozen, refused, flushed, locked: what clients notice of it
 	@$(BIN)/python -m campaigns.redis_faults $(ARGS)
 
+.PHONY: breaker
+breaker: for-dev ## the circuit breaker against its model over 1,000,000 random sequences of events
+	@$(BIN)/python -m campaigns.breaker $(ARGS)
+
 .PHONY: soak
 soak: for-dev ## long load; memory, descriptors and books must stay level
 	@$(BIN)/python benchmarks/soak.py $(ARGS)

@@ -12,6 +12,7 @@ import ssl
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
+from functools import cache
 from random import Random
 from typing import Any
 
@@ -25,7 +26,7 @@ LOSS = 0.2
 RESENT_S = 0.2  # the least time after which TCP sends a lost segment again
 _RESET = struct.pack("ii", 1, 0)
 _OK = b"HTTP/1.1 200 OK\r\nContent-Type: %b\r\n"
-_BOMB_BYTES = 256 * 1024 * 1024
+_BOMB_BYTES = 128 * 1024 * 1024  # twice what a body may have
 
 
 class Peer:
@@ -206,8 +207,13 @@ async def two_lengths(peer: Peer) -> None:
 
 async def gzip_bomb(peer: Peer) -> None:
     """A small body that unpacks to a big one, though nobody asked for compression."""
-    body = gzip.compress(bytes(_BOMB_BYTES), 1)
+    body = _bomb()
     await peer.send(peer.head + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+
+
+@cache
+def _bomb() -> bytes:
+    return gzip.compress(bytes(_BOMB_BYTES), 1)
 
 
 async def endless_body(peer: Peer) -> None:
@@ -271,6 +277,7 @@ NAMES = (*UNREACHABLE, *EARLY, *LATE, *HARMLESS)
 async def serving() -> AsyncIterator[dict[str, str]]:
     """Every fault, as the base URL at which it strikes."""
     urls = {"dns-nxdomain": "https://api.nowhere.test/v1", "dns-slow": "https://api.slow.test/v1"}
+    await asyncio.to_thread(_bomb)  # packing takes a second, which nobody shall wait for later
     async with AsyncExitStack() as stack:
         for name, play in {**EARLY, **LATE, **HARMLESS}.items():
             urls[name] = f"http://127.0.0.1:{await _serve(stack, play)}/v1"

@@ -9,6 +9,7 @@ import signal
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, MutableMapping
 from contextlib import suppress
 from dataclasses import replace
+from decimal import Decimal
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ import structlog
 
 from xrouter import providers
 from xrouter.admin import health, routes
+from xrouter.admin.pressure import CredentialState, DoorState, HedgeState, Pressure, ShadowState
 from xrouter.configuration.effective import Effective, load
 from xrouter.configuration.picture import Picture
 from xrouter.configuration.standing import Standing, leave
@@ -29,8 +31,11 @@ from xrouter.core.deployment import Deployment
 from xrouter.core.errors import GatewayError
 from xrouter.core.ids import ulid
 from xrouter.core.limits import TOPIC_RECALL
+from xrouter.core.money import rub_text
 from xrouter.core.operation import Operation
-from xrouter.core.ports import ChatProvider
+from xrouter.core.ports import SLOTS_LEASE_S, ChatProvider, Topics
+from xrouter.core.vitals import Change
+from xrouter.core.window import ENDLESS
 from xrouter.dialects.data_plane import DataPlane
 from xrouter.dialects.exchange import JSON, Exchange, Receive, Send, credential
 from xrouter.dialects.exchange import Scope as AsgiScope
@@ -41,17 +46,24 @@ from xrouter.edge.client_ip import client_of
 from xrouter.edge.validator import Edge
 from xrouter.gateway import catalog, limits, pipeline
 from xrouter.gateway.catalog import Catalog
+from xrouter.gateway.checks import Checks
 from xrouter.gateway.gateway import Gateway
+from xrouter.gateway.gossip import TOPIC_HEALTH, Gossip
+from xrouter.gateway.health import Station
+from xrouter.gateway.hedger import Hedger
 from xrouter.gateway.limiter import LEASE_S, Limiter
-from xrouter.providers import _accounts as accounts
-from xrouter.providers._accounts import Account, Accounts, transport_for
+from xrouter.gateway.shadower import Shadower
+from xrouter.providers import _opened as opened
+from xrouter.providers._accounts import accounts as accounts_of
+from xrouter.providers._opened import OpenAccounts, Opened, transport_for
 from xrouter.replay import catalogue
 from xrouter.replay.stored import Explainer
 from xrouter.settings import Config, ConfigError, ProviderSettings, RouteSettings, RoutingSettings, Settings
 from xrouter.stores.books import Books, journals_of, open_books
 from xrouter.stores.host_counters import HostCounters, host_id, keep_nodes, known_nodes
 from xrouter.stores.journal import FileJournal
-from xrouter.stores.slots import HostSlots
+from xrouter.stores.slot_keeper import SlotKeeper
+from xrouter.stores.slots import HostSlots, Room
 from xrouter.stores.sql.attempts import SqlAttempts
 from xrouter.stores.sql.database import DatabaseUnavailable
 from xrouter.telemetry.access import AccessLog
@@ -70,6 +82,9 @@ _log = structlog.get_logger()
 GAUGES_INTERVAL_S = 0.25
 """How often the calls', the journal's and the flusher's figures are copied into the metrics."""
 
+SHADOWS_INTERVAL_S = 2.0
+"""How often the cost of shadow traffic is looked up in the books."""
+
 _KEEP_AGAIN_S = 5.0
 """So long after the database was away somebody tries again to write down what is served."""
 
@@ -78,14 +93,21 @@ _FIRST_POLL_S = 1.0
 
 
 async def open_app(
-    settings: Settings, config: Config, logs: Logs, *, owner: bool, reload_from: Effective | None = None
+    settings: Settings,
+    config: Config,
+    logs: Logs,
+    *,
+    owner: bool,
+    reload_from: Effective | None = None,
+    siblings: Topics | None = None,
 ) -> "App":
     """A worker, ready to serve. The owner prepares the books and flushes; other workers find that done. With
-    `reload_from`, which gave `config`, changes of it are taken over while it serves."""
+    `reload_from`, which gave `config`, changes of it are taken over while it serves. `siblings` leads to the other
+    workers of this host."""
     books = open_books(settings)
     waiting = await books.prepare_now_or_later() if owner else []
     try:
-        app = App(settings, config, books, logs, owner=owner)
+        app = App(settings, config, books, logs, owner=owner, siblings=siblings)
     except BaseException:
         await books.database.close()
         raise
@@ -97,7 +119,7 @@ async def open_app(
 
 async def check(
     settings: Settings,
-    written: Mapping[str, ProviderSettings],
+    accounts: Mapping[str, ProviderSettings],
     aliases: Mapping[str, list[str]],
     defaults: Mapping[Operation, str],
     routes: Mapping[str, RouteSettings] | None = None,
@@ -107,31 +129,32 @@ async def check(
     right. Reaches out to nobody."""
     found: list[Deployment] = []
     problems: list[str] = []
-    for name, provider in written.items():
+    for name, provider in accounts.items():
         try:
-            kind = providers.load(provider.kind)
+            providers.load(provider.kind)
         except ValueError as error:
             problems.append(f"providers.{name}: {error}")
             continue
-        try:
-            transport = transport_for(name, provider, settings.max_in_flight)
-        except ValueError as error:
-            field, _, words = str(error).partition(" ")  # "ca_bundle /roots.pem: cannot be read"
-            known = field in ProviderSettings.model_fields
-            problems.append(f"providers.{name}.{field}: {words}" if known else f"providers.{name}: {error}")
-            transport = open_transport(  # for what else is wrong with it
-                provider=name, connect_timeout_s=1.0, ca_bundle=None, proxy=None, allow_private=()
-            )
-        try:
-            found += kind.deployments(name, provider)
-        except ConfigError as error:
-            problems += str(error).splitlines()
-        try:
-            kind.connect(name, provider, transport, SystemClock())
-        except ConfigError as error:
-            problems += str(error).splitlines()
-        finally:
-            await transport.close()
+        for account in accounts_of(name, provider):
+            try:
+                transport = transport_for(name, account.settings, settings.max_in_flight)
+            except ValueError as error:
+                field, _, words = str(error).partition(" ")  # "ca_bundle /roots.pem: cannot be read"
+                known = field in ProviderSettings.model_fields
+                problems.append(f"{account.place}.{field}: {words}" if known else f"{account.place}: {error}")
+                transport = open_transport(  # for what else is wrong with it
+                    provider=name, connect_timeout_s=1.0, ca_bundle=None, proxy=None, allow_private=()
+                )
+            try:
+                found += account.deployments()
+            except ConfigError as error:
+                problems += str(error).splitlines()
+            try:
+                account.connect(transport, SystemClock())
+            except ConfigError as error:
+                problems += str(error).splitlines()
+            finally:
+                await transport.close()
     plain = catalog.build(found, {}).served
     led = {alias: targets for alias, targets in aliases.items() if targets and all(one in plain for one in targets)}
     for operation, wanted in defaults.items():
@@ -147,10 +170,25 @@ async def check(
                 catalog.build(found, {}, policies={name: route.policy(usual)})
             except ValueError as error:
                 problems.append(str(error))
+    problems += beside_problems(routes, catalog.build(found, led).served)
     own = settings.default_model
     if not problems and own is not None and own not in plain and own not in led and own not in routes:
         problems.append(f"XROUTER_DEFAULT_MODEL: {own!r} is not served")
     return found, list(dict.fromkeys(problems))
+
+
+def beside_problems(routes: Mapping[str, RouteSettings], served: Mapping[str, tuple[Deployment, ...]]) -> list[str]:
+    """What is wrong with the shadows of routes."""
+    problems: list[str] = []
+    for name, route in routes.items():
+        if route.shadow is None:
+            continue
+        place, model = f"routes.{name}.shadow.model", route.shadow.model
+        if model not in served:
+            problems.append(f"{place}: {model!r} is not served")
+        elif any(one.price is None for one in served[model]):
+            problems.append(f"{place}: {model!r} has no price, so max_rub_per_day would bound nothing")
+    return problems
 
 
 def _models_of(name: str, route: RouteSettings) -> list[str]:
@@ -163,7 +201,16 @@ def _models_of(name: str, route: RouteSettings) -> list[str]:
 class App:
     """One worker: `asgi` is the application, the rest its life. Made by `open_app` inside the event loop."""
 
-    def __init__(self, settings: Settings, config: Config, books: Books, logs: Logs, *, owner: bool) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        config: Config,
+        books: Books,
+        logs: Logs,
+        *,
+        owner: bool,
+        siblings: Topics | None = None,
+    ) -> None:
         clock = self._clock = SystemClock()
         self._books = books
         self._owner = owner
@@ -173,23 +220,33 @@ class App:
         self._logs = logs
         self._trusted_proxies = settings.trusted_proxies
         self._tasks: list[asyncio.Task[None]] = []
-        self._leaving: list[Account] = []  # what calls of an earlier configuration are still with
+        self._leaving: list[Opened] = []  # what calls of an earlier configuration are still with
         self._journal = FileJournal(journals_of(settings), clock)
-        self._slots = HostSlots(settings.data_dir / "slots")
+        self._slots = HostSlots(settings.data_dir / "slots", shared=settings.redis_url is not None)
         self._counters = HostCounters(settings.data_dir / "limits", clock)
         self._redis = _open_redis(settings, clock, self._share)
         self._limiter = Limiter(self._counters, clock, None if self._redis is None else self._redis.counters)
-        self._accounts = accounts.open_accounts(config, settings.max_in_flight)
-        served, shown = _build_catalog(settings, config, self._accounts)
+        self._topics: list[Topics] = [] if siblings is None else [siblings]
+        if self._redis is not None:
+            self._topics.append(self._redis.topics)
+        self._keeper = self._open_keeper(clock)
+        self._opened = opened.open_accounts(config, settings.max_in_flight)
+        self._speakers = _speakers(self._opened)  # those in force: `take` changes it in place
+        served, shown = _build_catalog(settings, config, self._opened)
+        self._open_rooms()
+        if self._keeper is not None:
+            self._keeper.begin()
+        self._hedgers, self._shadows = _beside(config, served)
+        self._attempts = SqlAttempts(books.database)
         self._metrics = Metrics(shared_dir(), models=served.served)
         self._metrics.config_taken(served.revision, None)
         self._standing = Standing(shown, served.revision, clock.now())
         self._leave_standing()
-        self._observer = Observer(self._metrics, AccessLog(logs, frozenset(served.served)))
         logs.sink.on_dropped = self._metrics.log_lines_dropped
+        self._observer = Observer(self._metrics, AccessLog(logs, frozenset(served.served)))
         self._gateway = Gateway(
             catalog=served,
-            providers=_speakers(self._accounts),
+            providers=_speakers(self._opened),
             keys=books.keys,
             journal=self._journal,
             slots=self._slots,
@@ -197,19 +254,24 @@ class App:
             clock=clock,
             pseudonyms=books.pseudonyms,
             limiter=self._limiter,
+            hedgers=self._hedgers,
+            shadows=self._shadows,
         )
-        attempts = SqlAttempts(books.database)
-        self._data_plane = DataPlane(self._gateway, _limits(settings), attempts)
+        self._gossip = Gossip(self._gateway.health)
+        self._gateway.health.on_change = self._deployment_changed
+        self._data_plane = DataPlane(self._gateway, _limits(settings), self._attempts)
         self._control_plane = routes.build(
             keys=books.keys,
             accounts=books.accounts,
             plans=books.plans,
-            attempts=attempts,
+            attempts=self._attempts,
             writes=books.writes,
             explain=Explainer(lambda: self._gateway.catalog, books.decisions.picture),
             standing=lambda: self._standing,
+            deployments=self._stations,
             authenticate=self._authenticate,
             clock=clock,
+            pressure=self._pressure,
         )
         self._health = health.Health(self._why_not_ready, self._metrics.scrape)
         self.asgi = Edge(
@@ -236,12 +298,20 @@ class App:
         beside: list[Coroutine[Any, Any, None]] = [
             self._books.keys.run(),
             self._gauges(),
+            self._data_plane.door.run(),
             limits.keep(self._limiter),
+            self._look_at_shadows(),
             self._keep_configuration(self._standing),
         ]
+        if self._settings.health_check_s:
+            beside.append(self._checks().run())
+        if self._topics:
+            self._connect_topics()
+            beside.append(self._gossip.run(self._topics, self._gateway.clock))
         if self._redis is not None:
-            self._connect_topics(self._redis)
             beside += self._redis.beside()
+        if self._keeper is not None:
+            beside.append(self._keeper.run())
         if self._owner:
             self._metrics.workers_serving(1)  # alone; several are counted by their supervisor
             beside.append(self._books.flusher.run())
@@ -261,9 +331,10 @@ class App:
 
     async def close(self) -> None:
         """Everything is written down before this returns. Raises `DatabaseUnavailable`; the journal keeps the rest."""
-        for task in self._tasks:
+        tasks = [*self._tasks, *(copy for one in self._shadows.values() for copy in one.running)]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         self._metrics.fold()
         self._journal.close()
         try:
@@ -272,11 +343,13 @@ class App:
         finally:
             self._books.flusher.close()
             self._slots.close()
+            if self._keeper is not None:
+                self._keeper.close()
             self._limiter.close()
             if self._redis is not None:
                 await self._redis.close()
             self._counters.close()
-            await accounts.let_go([*self._accounts.values(), *self._leaving])
+            await opened.let_go([*self._opened.values(), *self._leaving])
             await self._books.database.close()
 
     def _why_not_ready(self) -> str | None:
@@ -295,15 +368,22 @@ class App:
         """Serve by it from the next request on, all of it in one step. What runs goes on with what it began with:
         its gateway, which is a value. `changed` are files with another content now. Raises `ConfigError`, and nothing
         has changed."""
-        config, before = effective.config, self._accounts
-        after = accounts.open_accounts(config, self._settings.max_in_flight, before, changed)
+        config, before = effective.config, self._opened
+        after = opened.open_accounts(config, self._settings.max_in_flight, before, changed)
         served, shown = _build_catalog(self._settings, config, after)
+        hedgers, shadows = _beside(config, served, self._hedgers, self._shadows)
         # From here on nothing fails and nothing waits.
         known = (*secrets_in(self._settings), *secrets_in(self._config), *secrets_in(config))
         self._logs.redaction = Redaction(known)
-        self._config, self._accounts = config, after
+        self._config, self._opened = config, after
         self._observer.serve(served.served)
-        self._gateway = replace(self._gateway, catalog=served, providers=_speakers(after))
+        speakers = _speakers(after)
+        copies = frozenset(copy for one in self._shadows.values() for copy in one.running)
+        self._hedgers, self._shadows = hedgers, shadows
+        self._gateway = replace(self._gateway, catalog=served, providers=speakers, hedgers=hedgers, shadows=shadows)
+        self._speakers.clear()
+        self._speakers.update(speakers)
+        self._open_rooms()
         self._data_plane.serve(self._gateway)
         gone = [one for name, one in before.items() if after.get(name) is not one]
         self._leaving += gone
@@ -312,9 +392,9 @@ class App:
         self._standing = Standing(shown, served.revision, self._clock.now())
         self._leave_standing()
         self._tasks = [task for task in self._tasks if not task.done()]
-        self._tasks.append(asyncio.create_task(self._let_go(gone, frozenset(self._data_plane.running))))
+        self._tasks.append(asyncio.create_task(self._let_go(gone, copies, frozenset(self._data_plane.running))))
         self._tasks.append(asyncio.create_task(self._keep_configuration(self._standing)))
-        _log.info("took over the configuration", revision=served.revision, providers=accounts.differing(before, after))
+        _log.info("took over the configuration", revision=served.revision, accounts=opened.differing(before, after))
 
     def refuse(self, problems: tuple[str, ...]) -> None:
         """The newest configuration cannot be used; without problems, it is in use again."""
@@ -340,20 +420,48 @@ class App:
             else:
                 return
 
-    async def _let_go(self, gone: Iterable[Account], running: frozenset[Exchange]) -> None:
-        """Close what only those calls are with that `running` holds, after the last of them."""
+    async def _let_go(
+        self, gone: Iterable[Opened], copies: frozenset[asyncio.Task[None]], running: frozenset[Exchange]
+    ) -> None:
+        """Close what only those calls are with that `running` holds, and those `copies` of calls, after the last of
+        them."""
         while not running.isdisjoint(self._data_plane.running):  # noqa: ASYNC110 - minutes, and once for a change
             await asyncio.sleep(GAUGES_INTERVAL_S)
-        for account in gone:
-            self._leaving.remove(account)
-        await accounts.let_go(gone, [*self._accounts.values(), *self._leaving])
+        if copies:
+            await asyncio.wait(copies)
+        for one in gone:
+            self._leaving.remove(one)
+        await opened.let_go(gone, [*self._opened.values(), *self._leaving])
 
-    def _connect_topics(self, redis: "RedisStore") -> None:
-        """What other nodes tell us at once, and we them: changes of accounts and keys, and who needs room."""
-        topics, keys = redis.topics, self._books.keys
-        topics.subscribe(TOPIC_RECALL, self._limiter.recalled)
-        topics.subscribe(TOPIC_ACCOUNTS, lambda _: keys.hurry())
-        keys.announce = lambda: topics.publish(TOPIC_ACCOUNTS)
+    def _connect_topics(self) -> None:
+        """What other processes tell us at once, and we them: changes of accounts and keys, how deployments do, and who
+        needs room of a limit."""
+        keys, clock, gossip = self._books.keys, self._gateway.clock, self._gossip
+        for topics in self._topics:
+            topics.subscribe(TOPIC_ACCOUNTS, lambda _: keys.hurry())
+            topics.subscribe(TOPIC_HEALTH, lambda words: gossip.hear(words, clock.monotonic()))
+        if self._redis is not None:
+            self._redis.topics.subscribe(TOPIC_RECALL, self._limiter.recalled)
+        keys.announce = self._announce_accounts
+
+    def _announce_accounts(self) -> None:
+        for topics in self._topics:
+            topics.publish(TOPIC_ACCOUNTS)
+
+    def _deployment_changed(self, change: Change) -> None:
+        self._observer.deployment_changed(change)
+        self._gossip.hurry()
+
+    def _stations(self) -> list[Station]:
+        """Of every deployment that is served, once."""
+        served = {one.key: one for found in self._gateway.catalog.served.values() for one in found}
+        return [self._gateway.health.station(one) for one in served.values()]
+
+    def _checks(self) -> Checks:
+        gateway = self._gateway
+        return Checks(
+            gateway.health, self._speakers, gateway.clock, self._settings.health_check_s, gateway.health.chance
+        )
 
     def _share(self, nodes: int) -> None:
         """So many nodes are there: what this host gives out by itself where Redis is away."""
@@ -400,18 +508,130 @@ class App:
                 waiting=journal.waiting, failed_writes=journal.failed_writes, dropped=journal.dropped
             )
             self._metrics.limits_stand(shared=self._limiter.shares)
+            self._tell_pressure()
             if self._owner:
                 self._metrics.flusher_stands(self._books.flusher)
 
+    # ── pressure ─────────────────────────────────────────────────────────────────────────────────────────
 
-def _speakers(opened: Accounts) -> dict[str, ChatProvider]:
-    return {name: account.speaker for name, account in opened.items()}
+    def _open_keeper(self, clock: Clock) -> SlotKeeper | None:
+        """Who divides the slots with other nodes, where there are any."""
+        if self._redis is None:
+            return None
+        return SlotKeeper(
+            self._slots,
+            self._redis.slots,
+            clock,
+            share=lambda: self._counters.share,
+            lease_s=SLOTS_LEASE_S,
+            alone=self._settings.workers == 1,
+        )
+
+    def _open_rooms(self) -> None:
+        """Every credential's room is there before its first call: the keeper asks for its share."""
+        each = [one for account in self._opened.values() for one in account.deployments]
+        self._accounts = {one.credential: one.account or one.provider for one in each}
+        for one in each:
+            if one.max_concurrency:
+                self._slots.room(one.credential, one.max_concurrency, one.max_waiting, one.start_concurrency)
+
+    async def _look_at_shadows(self) -> None:
+        """What copies have cost today, by all workers and nodes and before the last restart."""
+        while True:
+            for shadower in [*self._shadows.values()]:
+                with suppress(DatabaseUnavailable):
+                    since = shadower.look()
+                    shadower.booked(since, await self._attempts.operator_spent_micro(shadower.key_id, since))
+            await asyncio.sleep(SHADOWS_INTERVAL_S)
+
+    def _tell_pressure(self) -> None:
+        for name, room in self._slots.rooms.items():
+            self._metrics.slots_stand(
+                self._accounts.get(name, "other"),
+                running=room.running,
+                waiting=room.waiting,
+                window=_learnt(room),
+                refused=room.refused,
+            )
+        self._metrics.overload_stands(self._data_plane.door.waiting)
+        for route, hedger in self._hedgers.items():
+            self._metrics.hedges_stand(route, made=hedger.made, won=hedger.won)
+        for route, shadower in self._shadows.items():
+            self._metrics.shadows_stand(route, copies=shadower.copies, skipped=shadower.skipped)
+
+    def _pressure(self) -> Pressure:
+        door = self._data_plane.door
+        return Pressure(
+            door=DoorState(inside=door.inside, waiting=door.waiting, lagging=door.lagging),
+            credentials=[
+                CredentialState(
+                    account=self._accounts.get(name, "other"),
+                    running=room.running,
+                    waiting=room.waiting,
+                    refused=room.refused,
+                    max_concurrency=room.limit or None,
+                    share=room.share.read() if room.limit else None,
+                    window=_learnt(room),
+                    shrinks=room.window.shrinks,
+                )
+                for name, room in self._slots.rooms.items()
+            ],
+            hedges=[
+                HedgeState(route=route, calls=one.calls, made=one.made, won=one.won)
+                for route, one in self._hedgers.items()
+            ],
+            shadows=[
+                ShadowState(
+                    route=route,
+                    model=one.shadow.model,
+                    copies=one.copies,
+                    skipped=one.skipped,
+                    running=len(one.running),
+                    spent_rub=Decimal(rub_text(one.spent_micro())),
+                    max_rub_per_day=Decimal(rub_text(one.shadow.max_micro_per_day)),
+                )
+                for route, one in self._shadows.items()
+            ],
+        )
 
 
-def _build_catalog(settings: Settings, config: Config, opened: Accounts) -> tuple[Catalog, Picture]:
+def _learnt(room: Room) -> int | None:
+    limit = room.window.limit
+    return None if limit >= (room.limit or ENDLESS) else limit
+
+
+def _speakers(accounts: OpenAccounts) -> dict[str, ChatProvider]:
+    return {name: one.speaker for name, one in accounts.items()}
+
+
+def _build_catalog(settings: Settings, config: Config, accounts: OpenAccounts) -> tuple[Catalog, Picture]:
     """What is served, for the pipeline and for people. Raises `ConfigError`."""
-    deployments = [one for account in opened.values() for one in account.deployments]
+    deployments = [one for account in accounts.values() for one in account.deployments]
     return catalogue.of_config(config, deployments, settings.default_model or config.default_model, _since(settings))
+
+
+def _beside(
+    config: Config,
+    served: Catalog,
+    hedgers: Mapping[str, Hedger] | None = None,
+    shadows: Mapping[str, Shadower] | None = None,
+) -> tuple[dict[str, Hedger], dict[str, Shadower]]:
+    """What the routes ask beside their calls; those that there are go on where their route says the same. Raises
+    `ConfigError`."""
+    problems = beside_problems(config.routes, served.served)
+    if problems:
+        raise ConfigError("\n".join(problems))
+    hedging: dict[str, Hedger] = {}
+    copying: dict[str, Shadower] = {}
+    for name, route in config.routes.items():
+        if route.hedge is not None:
+            hedger, hedge = (hedgers or {}).get(name), route.hedge.word()
+            hedging[name] = hedger if hedger is not None and hedger.hedge == hedge else Hedger(hedge)
+        if route.shadow is not None:
+            shadower, shadow = (shadows or {}).get(name), route.shadow.word()
+            same = shadower is not None and shadower.shadow == shadow
+            copying[name] = shadower if shadower is not None and same else Shadower(name, shadow, SystemClock())
+    return hedging, copying
 
 
 def _open_redis(settings: Settings, clock: Clock, on_nodes: Callable[[int], None]) -> "RedisStore | None":
@@ -444,6 +664,9 @@ def _limits(settings: Settings) -> Limits:
         status_wait_s=settings.status_wait_s,
         ping_s=settings.ping_s,
         max_in_flight=settings.max_in_flight,
+        overload_queue=settings.overload_queue,
+        overload_wait_s=settings.overload_wait_s,
+        max_lag_s=settings.max_lag_s,
         trusted_proxies=settings.trusted_proxies,
     )
 

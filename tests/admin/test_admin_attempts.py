@@ -53,6 +53,7 @@ async def test_a_row_has_every_field_with_exact_money(plane: Plane) -> None:
                 "finish_reason": "stop",
                 "error": None,
                 "end_user": None,
+                "on_operator": False,
             }
         ],
         "has_more": False,

@@ -39,8 +39,10 @@ def control_plane() -> Iterator[str]:
         writes=ANY,
         explain=ANY,
         standing=ANY,
+        deployments=ANY,
         authenticate=ANY,
         clock=SystemClock(),
+        pressure=ANY,
     )
     for route in app.routes:
         if isinstance(route, APIRoute):

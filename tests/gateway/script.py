@@ -1,8 +1,7 @@
 """A gateway whose providers do what a script says, with everything else in memory."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -19,7 +18,9 @@ from xrouter.core.ids import ulid
 from xrouter.core.images import Image, Images, ImagesRequest
 from xrouter.core.money import Price
 from xrouter.core.operation import Operation
+from xrouter.core.ports import QueueFull
 from xrouter.core.rerank import Ranked, Ranking, RerankRequest
+from xrouter.core.window import ENDLESS, Window
 from xrouter.gateway import catalog
 from xrouter.gateway.gateway import Gateway
 
@@ -128,25 +129,57 @@ class Slots:
     """Real waiting, in one process."""
 
     def __init__(self) -> None:
-        self.held: dict[str, asyncio.Semaphore] = {}
+        self.rooms: dict[str, Room] = {}
         self.most = 0
         self.now = 0
 
-    @asynccontextmanager
-    async def hold(self, name: str, limit: int, deadline: float) -> AsyncIterator[None]:
-        if not limit:
-            yield
-            return
-        semaphore = self.held.setdefault(name, asyncio.Semaphore(limit))
-        async with asyncio.timeout_at(deadline):
-            await semaphore.acquire()
-        self.now += 1
-        self.most = max(self.most, self.now)
+    def room(self, name: str, limit: int, most_waiting: int, start: int = 0) -> "Room":
+        if name not in self.rooms:
+            self.rooms[name] = Room(self, limit, Window(start, limit))
+        self.rooms[name].most_waiting = most_waiting
+        return self.rooms[name]
+
+    def load(self, name: str) -> float:
+        return float(self.rooms[name].running) if name in self.rooms else 0.0
+
+
+class Room:
+    def __init__(self, slots: Slots, limit: int, window: Window) -> None:
+        self._slots = slots
+        self._limit = limit
+        self._line: list[asyncio.Future[int]] = []
+        self.most_waiting = 0
+        self.window = window
+        self.running = 0
+
+    def take(self) -> int | None:
+        if self._line or self.running >= min(self._limit or ENDLESS, self.window.limit):
+            return None
+        return self._given()
+
+    async def wait(self, tenant: str, deadline: float) -> int:
+        if len(self._line) >= self.most_waiting:
+            raise QueueFull
+        turn: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._line.append(turn)
         try:
-            yield
+            async with asyncio.timeout_at(deadline):
+                return await turn
         finally:
-            self.now -= 1
-            semaphore.release()
+            if turn in self._line:
+                self._line.remove(turn)
+
+    def give_back(self, index: int) -> None:
+        self.running -= 1
+        self._slots.now -= 1
+        if self._line:
+            self._line.pop(0).set_result(self._given())
+
+    def _given(self) -> int:
+        self.running += 1
+        self._slots.now += 1
+        self._slots.most = max(self._slots.most, self._slots.now)
+        return 0
 
 
 class NoKeys:

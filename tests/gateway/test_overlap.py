@@ -115,6 +115,8 @@ def test_a_long_text_is_not_searched_nor_waited_for_without_end() -> None:
         ("Кот сидел на ков", "ковре и спал", "Кот сидел на ковре и спал"),
         ("The", "The end of it", "The end of it"),
         ("A", " apple", "A apple"),
+        ("A ", "A cat", "A cat"),
+        ("A ", "Apple", "A Apple"),
         ("It is very ", "very good", "It is very very good"),
         ("| a | b |\n|---|", "---|\n| 1 | 2 |", "| a | b |\n|---|---|\n| 1 | 2 |"),
         ("x = [0, 1,\n\n", "\n    2]", "x = [0, 1,\n\n    2]"),

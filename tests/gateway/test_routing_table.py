@@ -6,11 +6,11 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.gateway.fleet import NOW, asking, deployment, health, route, served
+from tests.gateway.fleet import NOW, WALL, asking, deployment, health, route, served
 
 from xrouter.core.call import Caller, Scope
 from xrouter.core.errors import GatewayError
-from xrouter.core.money import Price
+from xrouter.core.money import Price, in_order
 from xrouter.core.operation import Operation
 from xrouter.core.policy import Strategy
 from xrouter.gateway import route as router
@@ -296,6 +296,19 @@ def test_prices_and_deployments_that_change_are_seen() -> None:
     changing["cheap"] = tuple(dearer if one.id == "c/m" else one for one in changing["cheap"])
     assert order(asking("cheap"), catalog=catalog) == "abcd"
     assert order(asking("cheap:floor"), catalog=catalog) == "abcd"
+
+
+def test_the_price_in_force_decides() -> None:
+    later = Price(Decimal(1), Decimal(1), valid_from=WALL + 10)
+    soon = in_order([Price(Decimal(500), Decimal(500), valid_to=WALL + 10), later])
+    never = Price(Decimal(1), Decimal(1), valid_from=WALL + 1_000)
+    fleet = [deployment("x/m", (9, 9)), dataclasses.replace(deployment("y/m"), price=soon),
+             dataclasses.replace(deployment("z/m"), price=never)]  # fmt: skip
+    catalog = served(fleet, {"r": route(models=["z/m", "y/m", "x/m"], strategy="cheapest")})
+    call = asking("r")
+    assert order(call, catalog=catalog) == "xyz"
+    call.started_at += 20
+    assert order(call, catalog=catalog) == "yxz"
 
 
 def test_what_took_each_one_out_is_said() -> None:

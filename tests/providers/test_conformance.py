@@ -15,6 +15,7 @@ import re
 from collections.abc import Iterator
 from contextlib import aclosing
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import msgspec
@@ -272,7 +273,7 @@ async def test_broken_connections_become_errors(kind: str, broken: Any, expected
     with pytest.raises(expected) as caught:
         await collect(provider, request, attempt)
     assert caught.value.__cause__ is broken
-    again = judge(caught.value, Phase.CONNECTING, 1).same
+    again = judge(caught.value, Phase.CONNECTING, 1, Random(1)).same
     assert again is (broken.reason != "forbidden_address"), "the same rules would refuse the address again"
     # Nothing is in the books before a byte could leave, and it is afterwards.
     assert marks == (["intent"] if isinstance(broken, BrokenOff) else [])

@@ -129,6 +129,7 @@ def test_the_journal_puts_each_value_in_the_place_of_its_name(
     attempt.usage = Usage(21, 22, 23, 24, 25, estimated=True)
     attempt.cost_micro, attempt.finish_reason, attempt.error = 31, "length", "stalled"
     attempt.call.end_user = "pseudonym"
+    attempt.on_operator = True
     attempt.call.decision = b"\x01\xff"  # belongs to the first attempt, and this is the third
     journal.settle(attempt)
     journal.close()
@@ -154,6 +155,7 @@ def test_the_journal_puts_each_value_in_the_place_of_its_name(
         "estimated": True,
         "unpriced": price is None,
         "end_user": "pseudonym",
+        "on_operator": True,
         "decision": None,
     }
 

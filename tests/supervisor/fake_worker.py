@@ -7,6 +7,7 @@ from pathlib import Path
 import uvloop
 from fake_app import FakeApp
 
+from xrouter.core.ports import Topics
 from xrouter.settings import load_settings
 from xrouter.supervisor.serve_as_worker import Arguments, serve_as_worker
 from xrouter.telemetry.logs import configure
@@ -18,7 +19,7 @@ if (settings.data_dir / "workers-are-broken").exists():
 Path(settings.data_dir / f"settings-{os.getpid()}").write_text(settings.model_dump_json())
 
 
-async def open_app() -> FakeApp:
+async def open_app(siblings: Topics) -> FakeApp:
     return FakeApp(settings.data_dir)
 
 

@@ -77,9 +77,10 @@ def generation(attempts: tuple[AttemptRecord, ...]) -> Generation:
     """The call whose attempts these are, in their order; there is at least one."""
     served = next((attempt for attempt in reversed(attempts) if attempt.state is State.SUCCEEDED), attempts[-1])
     first = attempts[0]
-    prompt = sum(attempt.input_tokens for attempt in attempts)
-    completion = sum(attempt.output_tokens for attempt in attempts)
-    cost = Decimal(rub_text(sum(attempt.cost_micro for attempt in attempts)))
+    own = [attempt for attempt in attempts if not attempt.on_operator]
+    prompt = sum(attempt.input_tokens for attempt in own)
+    completion = sum(attempt.output_tokens for attempt in own)
+    cost = Decimal(rub_text(sum(attempt.cost_micro for attempt in own)))
     return Generation(
         data=GenerationData(
             id=first.call_id,
@@ -96,8 +97,8 @@ def generation(attempts: tuple[AttemptRecord, ...]) -> Generation:
             tokens_completion=completion,
             native_tokens_prompt=prompt,
             native_tokens_completion=completion,
-            native_tokens_reasoning=sum(attempt.reasoning_tokens for attempt in attempts),
-            native_tokens_cached=sum(attempt.cached_tokens for attempt in attempts),
+            native_tokens_reasoning=sum(attempt.reasoning_tokens for attempt in own),
+            native_tokens_cached=sum(attempt.cached_tokens for attempt in own),
             total_cost=cost,
             usage=cost,
             api_type=_API_TYPES.get(first.call_id.partition("-")[0], "completions"),

@@ -8,11 +8,13 @@ from fastapi import Depends, FastAPI, Query, Response
 from xrouter.admin.account_routes import add_accounts, add_plans, listing
 from xrouter.admin.config_route import add_config
 from xrouter.admin.current_key import CurrentKey, current_key, periods
-from xrouter.admin.desk import Desk, bad_cursor, generation_of, place_of
+from xrouter.admin.deployment_routes import Stations, add_deployments
+from xrouter.admin.desk import Desk, bad_cursor, generation_of, installation_only, place_of
 from xrouter.admin.generation import Generation, generation
 from xrouter.admin.guard import Authenticate, Guard, GuardedRoute
 from xrouter.admin.key_routes import add_keys, there
 from xrouter.admin.openrouter_keys import add_openrouter_keys
+from xrouter.admin.pressure import Pressure
 from xrouter.admin.problems import ErrorBody, handle_errors
 from xrouter.admin.route_route import Explain, add_route
 from xrouter.admin.schemas import AttemptQuery, AttemptRow, Listing, answer, attempt_row
@@ -32,13 +34,15 @@ def build(
     writes: IdempotentWrites,
     explain: Explain,
     standing: Callable[[], Standing],
+    deployments: Stations,
     authenticate: Authenticate,
     clock: Clock,
+    pressure: Callable[[], Pressure],
 ) -> FastAPI:
     """The control plane as an ASGI application with whole paths (`/admin/...`, and `/api/v1/...` but the data plane's).
 
     `authenticate` finds the caller of a request or raises `Unauthenticated`; `explain` says how a
-    decision in the books was made, `standing` what is served.
+    decision in the books was made, `standing` what is served, `pressure` how busy this worker is.
     """
     app = FastAPI(
         title="XRouter control plane",
@@ -66,6 +70,13 @@ def build(
     _add_books(app, desk)
     add_route(app, desk, explain)
     add_config(app, desk, standing)
+    add_deployments(app, desk, deployments)
+
+    @app.get("/admin/pressure", response_model=Pressure, operation_id="get_pressure")
+    async def get_pressure(caller: Annotated[Caller, desk.admin]) -> Response:
+        """How busy the worker that answers is. For the installation's admins: credentials are shared by all."""
+        installation_only(caller, "Credentials and workers")
+        return answer(pressure())
 
     @app.get("/admin/openapi.json", dependencies=[desk.admin], include_in_schema=False)
     async def openapi() -> dict[str, Any]:

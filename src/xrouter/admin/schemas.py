@@ -106,6 +106,7 @@ class AttemptRow(BaseModel):
     finish_reason: str | None
     error: str | None
     end_user: str | None
+    on_operator: bool = Field(description="The operator pays for it: the client had nothing of it.")
 
 
 def attempt_row(record: AttemptRecord) -> AttemptRow:
@@ -143,6 +144,7 @@ def attempt_row(record: AttemptRecord) -> AttemptRow:
         finish_reason=record.finish_reason,
         error=record.error,
         end_user=record.end_user,
+        on_operator=record.on_operator,
     )
 
 

@@ -30,9 +30,9 @@ def check_config(file: _File = None) -> None:
     effective, deployments = read_all(with_file(load_settings(), file))
     for hint in (*unknown_variables(), *effective.hints):
         typer.echo(f"xrouter: {hint}", err=True)
-    names = len(effective.config.providers)
+    names, models = len(effective.config.providers), len({one.id for one in deployments})
     typer.echo(
-        f"good: {names} providers, {len(deployments)} models, {len(effective.config.aliases)} aliases"
+        f"good: {names} providers, {models} models, {len(effective.config.aliases)} aliases"
         + (f", {len(effective.config.routes)} routes" if effective.config.routes else "")
     )
 
@@ -105,9 +105,15 @@ def _setting(settings: Settings, name: str) -> dict[str, Any]:
     return {"value": plain(getattr(settings, name)), "source": source}
 
 
-def _slots(name: str, deployments: list[Deployment]) -> dict[str, Any]:
-    limits = {one.max_concurrency for one in deployments if one.provider == name}
-    names = {one.credential for one in deployments if one.provider == name}
+def _slots(name: str, deployments: list[Deployment]) -> Any:
+    """For each account, where there are several."""
+    each = {one.account: _slots_of(one.account, name, deployments) for one in deployments if one.provider == name}
+    return each if len(each) > 1 else next(iter(each.values()))
+
+
+def _slots_of(account: str, name: str, deployments: list[Deployment]) -> dict[str, Any]:
+    own = [one for one in deployments if (one.provider, one.account) == (name, account)]
+    limits, names = {one.max_concurrency for one in own}, {one.credential for one in own}
     return {"name": ", ".join(sorted(names)), "at_once": max(limits) or "unlimited"}
 
 

@@ -12,14 +12,18 @@ from xrouter.settings import FILE_ENDING, Config, ProviderSettings
 def files_of(provider: ProviderSettings) -> frozenset[Path]:
     """What its kind reads when it connects: the files that its options name, and its certificates."""
     named = {
-        Path(value) for name, value in provider.options.items() if name.endswith(FILE_ENDING) and isinstance(value, str)
+        Path(value)
+        for _, own in provider.each()
+        for name, value in own.options.items()
+        if name.endswith(FILE_ENDING) and isinstance(value, str)
     }
     return certificates_of(provider) | named
 
 
 def certificates_of(provider: ProviderSettings) -> frozenset[Path]:
     """Those of them that its connections are made with."""
-    return frozenset(path for path in (provider.ca_bundle, provider.client_cert, provider.client_key) if path)
+    each = [path for _, own in provider.each() for path in (own.ca_bundle, own.client_cert, own.client_key)]
+    return frozenset(path for path in each if path)
 
 
 def certificates(config: Config) -> tuple[Path, ...]:

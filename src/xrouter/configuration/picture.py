@@ -39,11 +39,16 @@ def revision(shown: Picture) -> str:
     return hashlib.blake2b(msgspec.json.encode(shown, order="deterministic"), digest_size=8).hexdigest()
 
 
-def said(model: BaseModel, but: str) -> Iterator[tuple[str, Any]]:
+def said(model: BaseModel, but: str = "") -> Iterator[tuple[str, Any]]:
     """The fields that somebody has set, in plain form, without the one called `but`."""
     for name in sorted(model.model_fields_set - {but}):
         value = getattr(model, name)
-        yield name, dict(_masked(value)) if name == "options" else plain(value)
+        if name == "options":
+            yield name, dict(_masked(value))
+        elif name == "credentials":
+            yield name, [dict(said(one)) for one in value]
+        else:
+            yield name, plain(value)
 
 
 def _masked(options: dict[str, Any]) -> Iterator[tuple[str, Any]]:

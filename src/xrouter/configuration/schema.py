@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema
 
-from xrouter.settings import FILE_ENDING, UNPRICED, Config, ProviderSettings, secret_fields
+from xrouter.settings import FILE_ENDING, UNPRICED, Config, CredentialSettings, ProviderSettings, secret_fields
 
 _PRICE = {"$ref": "#/$defs/PriceSettings"}
 
@@ -31,6 +31,7 @@ def document() -> dict[str, Any]:
         {"type": "null"},
     ]
     _add_files(parts["ProviderSettings"], ProviderSettings)
+    _add_files(parts["CredentialSettings"], CredentialSettings)
     return {"$schema": GenerateJsonSchema.schema_dialect, **schema, "title": "xrouter.yaml"}
 
 

@@ -96,7 +96,7 @@ class Call(Struct, eq=False):  # a Struct, as all that every call makes: its con
     attempt; `resumed`: it was, and the attempts that showed something all have a part in it. `end_user` is a pseudonym
     of whoever the client says that it asks for; `hold` what it holds of its caller's limits, None where there are none.
     `tags` are the client's own words for what the call is for, each once. `preferences` are its wishes for the route,
-    `session` its name for what belongs together.
+    `session` its name for what belongs together. `on_operator`: no client waits for it or pays for it.
 
     `explained`: the client wants to know why its answer came from where it came. `decision` is what the choice was made
     from, packed (`core/decision.py`), None where there was nothing to choose, and `explanation` how it was made, for
@@ -129,20 +129,23 @@ class Call(Struct, eq=False):  # a Struct, as all that every call makes: its con
     decision: bytes | None = None
     explanation: Explanation | None = None
     sticks: dict[str, int] | None = None
+    on_operator: bool = False
 
     @property
     def served(self) -> "Attempt | None":
-        """The attempt that answers: the last one that showed something, else the last one."""
+        """The attempt that answers: the last one that showed something to the client, else the last one."""
         for attempt in reversed(self.attempts):
-            if attempt.phase is Phase.SHOWN:
+            if attempt.phase is Phase.SHOWN and not attempt.on_operator:
                 return attempt
         return self.attempts[-1] if self.attempts else None
 
     @property
     def cost_micro(self) -> int:
-        """What all its attempts cost, failed ones that were billed included, in micro-roubles."""
+        """What its attempts cost the client, failed ones that were billed included, in micro-roubles."""
         attempts = self.attempts
-        return attempts[0].cost_micro if len(attempts) == 1 else sum([one.cost_micro for one in attempts])
+        if len(attempts) == 1:
+            return attempts[0].cost_micro
+        return sum([one.cost_micro for one in attempts if not one.on_operator])
 
     def upstream_s(self, now: float) -> float:
         """Seconds until `now` (on the monotonic clock) in which at least one attempt ran; parts of a call run side by
@@ -168,7 +171,9 @@ class Attempt(Struct, eq=False):
     this attempt asks for where one call became several (`gateway/fan_out.py`), None where it asks for the whole.
     `price` is the one in force when it started, None where there is none, which the books say.
     `units` counts what the vendor made besides tokens: pictures. `dropped` names the parameters that did not leave,
-    `clamped` those that left with another value, and that value.
+    `clamped` those that left with another value, and that value. `beside`: it was made beside another one that still
+    ran. `on_operator`: the client has nothing of it and does not pay for it. `cut_by` says who ended it where that is
+    not who ended the call.
     """
 
     call: Call
@@ -196,6 +201,9 @@ class Attempt(Struct, eq=False):
     journaled: bool = False
     part: Request | None = None
     units: int = 0
+    beside: bool = False
+    on_operator: bool = False
+    cut_by: str | None = None
     price: Price | None = None
 
     def __post_init__(self) -> None:

@@ -185,7 +185,8 @@ class Internal(GatewayError):
 class UpstreamError(GatewayError):
     """A provider's fault. Says which, and what it answered.
 
-    `upstream_status` is the vendor's HTTP status where one came; `retry_after_s` the vendor's own wish.
+    `upstream_status` is the vendor's HTTP status where one came; `retry_after_s` the vendor's own wish; `retry` says
+    why nobody else was tried where somebody might have been.
     """
 
     status = 502
@@ -205,6 +206,7 @@ class UpstreamError(GatewayError):
         super().__init__(message, code=code, param=param, retry_after_s=retry_after_s)
         self.provider = provider
         self.upstream_status = upstream_status
+        self.retry: str | None = None
 
 
 class ProviderRefused(UpstreamError):
@@ -226,6 +228,10 @@ class ProviderAuthFailed(UpstreamError):
 
 class ProviderQuotaExhausted(UpstreamError):
     default_code = "provider_quota_exhausted"
+
+
+QUEUE_FULL = "provider_queue_full"
+"""The code of a `ProviderRateLimited` that is our own: too many wait for a slot."""
 
 
 class ProviderRateLimited(UpstreamError):

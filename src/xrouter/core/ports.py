@@ -1,9 +1,8 @@
 """Every protocol between packages: what the pipeline needs, and who may provide it is not its business."""
 
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from xrouter.core.accounts import ANYWHERE, Account, Kind, Place, Plan
 from xrouter.core.call import Attempt, Call, Caller
@@ -13,6 +12,7 @@ from xrouter.core.images import Images, ImagesRequest
 from xrouter.core.limits import Draw, Grant
 from xrouter.core.records import AccountSpec, AttemptFilter, AttemptRecord, KeyRecord, KeySpec, NewKey, Page, PlanSpec
 from xrouter.core.rerank import Ranking, RerankRequest
+from xrouter.core.window import Window
 
 
 @runtime_checkable
@@ -266,12 +266,73 @@ class Journal(Protocol):
         ...
 
 
-class Slots(Protocol):
-    """Concurrency that is shared by every worker of this host."""
+class QueueFull(Exception):
+    """So many wait already that one more would not be served in time."""
 
-    def hold(self, name: str, limit: int, deadline: float) -> AbstractAsyncContextManager[None]:
-        """Hold one of `limit` slots called `name`, 0 for any number; waits in turn until the monotonic `deadline`,
-        then raises TimeoutError. A process that dies gives its slots back."""
+
+class Room(Protocol):
+    """The slots of one credential, as far as this process sees them. `window` is what the vendor bears, as far as that
+    was learnt; whoever ends a call tells it."""
+
+    window: Window
+
+    @property
+    def running(self) -> int:
+        """Slots that this process holds."""
+        ...
+
+    def take(self) -> int | None:
+        """A slot at once, or None: none is free, or somebody waits already."""
+        ...
+
+    async def wait(self, tenant: str, deadline: float) -> int:
+        """A slot when it is this tenant's turn. Raises TimeoutError at the monotonic `deadline`, `QueueFull` at once
+        where too many wait, and later where a tenant with fewer of its own waiting needs the place."""
+        ...
+
+    def give_back(self, index: int) -> None: ...
+
+
+class Slots(Protocol):
+    """How many calls a credential serves at once, shared by every worker of this host. A process that dies gives its
+    slots back."""
+
+    def room(self, name: str, limit: int, most_waiting: int, start: int = 0) -> Room:
+        """The room called `name`: `limit` slots, 0 for no other limit than the window, which begins with `start`
+        (0: with all). At most `most_waiting` wait in this process. Always the same object for a name."""
+        ...
+
+    def load(self, name: str) -> float:
+        """How busy the room is: who runs and who waits here, for each slot. Without a limit their number."""
+        ...
+
+
+SLOTS_LEASE_S = 15.0
+"""A node that says nothing for so long is believed to be gone, and its slots go to others."""
+
+
+class SlotClaim(NamedTuple):
+    """What a node says of one credential: it may be using `held` of `limit` slots, and has work for `wanted`."""
+
+    name: str
+    limit: int
+    held: int
+    wanted: int
+
+
+class SlotLease(NamedTuple):
+    """What it is told: it has `slots` from now on, and is to come down to `target` where that is less."""
+
+    slots: int
+    target: int
+
+
+class SharedSlots(Protocol):
+    """Divides the slots of credentials among nodes, over a network and beside the calls."""
+
+    async def exchange(self, claims: Sequence[SlotClaim]) -> list[SlotLease] | None:
+        """One lease for each claim; None where nobody could be asked in time. The slots of all nodes are never more
+        than the limit."""
         ...
 
 

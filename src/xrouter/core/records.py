@@ -112,8 +112,9 @@ class AttemptRecord(Struct, frozen=True):
     `request_id` our own `x-request-id`, `client_request_id` the client's. `model` is what the client asked
     for, `upstream_model` what the vendor was asked for. Money is micro-roubles, times are seconds since the
     epoch. `phase` is how far the attempt came (see `core.call.Phase`). `end_user` is a pseudonym
-    (docs/accounts.md). `decision` is what its call's route was chosen from, packed (`core/decision.py`): only on the
-    first attempt, and where there was something to choose.
+    (docs/accounts.md). `on_operator`: the client had nothing of it, and its cost is no part of what the key has spent.
+    `decision` is what its call's route was chosen from, packed (`core/decision.py`): only on the first attempt, and
+    where there was something to choose.
     """
 
     id: str
@@ -146,6 +147,7 @@ class AttemptRecord(Struct, frozen=True):
     finish_reason: str | None = None
     error: str | None = None
     end_user: str | None = None
+    on_operator: bool = False
     decision: bytes | None = None
 
 

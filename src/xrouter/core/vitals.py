@@ -5,9 +5,11 @@ from math import exp, inf
 
 from msgspec import Struct, field
 
-EJECTED = ("failures", "slow", "auth_failed", "quota_exhausted", "dns", "rate_limited", "probing")
-"""Why a deployment gets no traffic (`Vitals.ejected`): it failed too often or was too slow; its credential was refused,
-its account is empty, or its name has no address; it asked for a pause (429); it is being tried by one call."""
+from xrouter.core.deployment import Deployment
+
+EJECTED = ("failures", "auth_failed", "forbidden", "quota_exhausted", "dns", "rate_limited", "probing")
+"""Why a deployment gets no traffic (`Vitals.ejected`): it failed too often; its credential was refused; it is forbidden
+to us; its account is empty; its name has no address; it asked for a pause (429); one call is trying it."""
 
 _DECAY_S = 10.0
 _SAMPLES = 128
@@ -55,9 +57,8 @@ class Vitals(Struct, eq=False):
             self.ttft_s = known * weight + seconds * (1.0 - weight)
         self.ttft_at = now
 
-    def wrote(self, tokens: int, seconds: float) -> None:
-        """So many tokens came in the seconds after the first content."""
-        rate = tokens / seconds
+    def wrote(self, rate: float) -> None:
+        """An answer came at so many tokens per second after its first content."""
         known = self.tokens_per_s
         self.tokens_per_s = rate if known is None else known * 0.9 + rate * 0.1
         self.rate_samples.add(rate)
@@ -86,3 +87,13 @@ class Samples(Struct, eq=False):
             self.sorted_at = self.count
         known = self.in_order
         return known[min(int(len(known) * share), len(known) - 1)] if known else None
+
+
+class Change(Struct, frozen=True):
+    """A deployment was ejected because of `reason`, for `seconds` at first; or it serves again (None), after `seconds`.
+    `adopted`: another process says so."""
+
+    deployment: Deployment
+    reason: str | None
+    seconds: float
+    adopted: bool = False

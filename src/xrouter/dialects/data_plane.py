@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 import structlog
 
-from xrouter.core.errors import GatewayError, Internal, MethodNotAllowed, NotFound, Overloaded
+from xrouter.core.errors import GatewayError, Internal, MethodNotAllowed, NotFound
 from xrouter.core.ports import Uptimes
 from xrouter.dialects.exchange import JSON, ClientLeft, Exchange, Receive, Scope, Send
 from xrouter.dialects.limits import Limits
@@ -22,6 +22,7 @@ from xrouter.dialects.openrouter.endpoints import SUFFIX, Endpoints
 from xrouter.dialects.provider_status import ProviderStatus, UptimeMemory
 from xrouter.edge.body import ClientGone
 from xrouter.edge.client_ip import client_of
+from xrouter.edge.door import Door
 from xrouter.gateway import pipeline
 from xrouter.gateway.gateway import Gateway
 
@@ -44,6 +45,12 @@ class DataPlane:
         self._limits = limits
         self._uptimes = UptimeMemory(books, gateway.clock)
         self.running: set[Exchange] = set()
+        self.door = Door(
+            most=limits.max_in_flight,
+            most_waiting=limits.overload_queue,
+            wait_s=limits.overload_wait_s,
+            max_lag_s=limits.max_lag_s,
+        )
         self.serve(gateway)
 
     def serve(self, gateway: Gateway) -> None:
@@ -85,7 +92,12 @@ class DataPlane:
         self.running.add(exchange)
         gateway.telemetry.in_flight(1)
         status, code = 0, None
+        inside = False
         try:
+            wait = self.door.enter()
+            if wait is not None:
+                await wait
+            inside = True
             await self._handler(exchange)(exchange)
             status = exchange.status
         except (ClientLeft, ClientGone):
@@ -101,6 +113,8 @@ class DataPlane:
             _log.exception("request failed", request_id=exchange.request_id, path=exchange.path)
             await _refuse(exchange, Internal(f"An internal error; it is logged under {exchange.request_id}."))
         finally:
+            if inside:
+                self.door.leave()
             self.running.discard(exchange)
             gateway.telemetry.in_flight(-1)
             if exchange.call is not None:
@@ -109,11 +123,6 @@ class DataPlane:
             asyncio.get_running_loop().call_soon(self._tell, exchange, status, code)
 
     def _handler(self, exchange: Exchange) -> Handler:
-        if len(self.running) > self._limits.max_in_flight:
-            raise Overloaded(
-                f"This worker already serves {self._limits.max_in_flight} requests. Try again in a second.",
-                retry_after_s=1.0,
-            )
         methods = self._exact.get(exchange.path)
         if methods is None:
             methods = next((found for prefix, found in self._below.items() if _is_below(exchange.path, prefix)), None)

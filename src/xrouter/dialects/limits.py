@@ -12,3 +12,6 @@ class Limits:
     ping_s: float
     max_in_flight: int
     trusted_proxies: int
+    overload_queue: int = 1_000
+    overload_wait_s: float = 2.0
+    max_lag_s: float = 0.5

@@ -11,7 +11,7 @@ from xrouter.core.clock import Clock
 from xrouter.core.errors import ProviderAuthFailed, UpstreamError
 from xrouter.doctor import network
 from xrouter.doctor.finding import Finding, State, failed, good, skipped, warning
-from xrouter.providers._accounts import transport_for
+from xrouter.providers._opened import transport_for
 from xrouter.settings import ConfigError, ProviderSettings
 from xrouter.transport import Transport, TransportError
 
@@ -22,22 +22,24 @@ SKEW_S: Final = 30.0
 
 
 async def examine(name: str, provider: ProviderSettings, clock: Clock) -> AsyncIterator[Finding]:
-    """The checks in order. After one that failed, those that need it are passed over."""
-    subject = f"providers.{name}"
-    try:
-        transport = transport_for(name, provider, max_connections=2)
-    except ValueError as error:
-        yield failed(subject, "config", str(error), "mend the file")
-        return
-    try:
-        async for finding in _examine(name, provider, transport, clock):
-            yield finding
-    finally:
-        await transport.close()
+    """The checks of each credential in order. After one that failed, those that need it are passed over."""
+    for label, own in provider.each():
+        subject = f"providers.{name}#{label}" if label else f"providers.{name}"
+        try:
+            transport = transport_for(name, own, max_connections=2)
+        except ValueError as error:
+            yield failed(subject, "config", str(error), "mend the file")
+            continue
+        try:
+            async for finding in _examine(name, subject, own, transport, clock):
+                yield finding
+        finally:
+            await transport.close()
 
 
-async def _examine(name: str, provider: ProviderSettings, transport: Transport, clock: Clock) -> AsyncIterator[Finding]:
-    subject = f"providers.{name}"
+async def _examine(
+    name: str, subject: str, provider: ProviderSettings, transport: Transport, clock: Clock
+) -> AsyncIterator[Finding]:
     try:
         providers.load(provider.kind).deployments(name, provider)
         vendor, urls = providers.connect_and_note(name, provider, transport, clock)

@@ -11,7 +11,8 @@ class Candidate(Struct, frozen=True, eq=False):
 
     Made once for each name of the catalogue and shared by its calls. `policy` is the name's route, `weight` what it
     says of this deployment, `place` its number in the order of the file, `mark` 64 bits that stand for it wherever a
-    choice must fall on the same one again.
+    choice must fall on the same one again. `names` are what a request may call it by, in lower case; `rub` are its
+    first price's roubles for a million tokens of prompt and of answer, as floats: for comparing, not for billing.
     """
 
     model: str
@@ -20,3 +21,5 @@ class Candidate(Struct, frozen=True, eq=False):
     weight: float = 1.0
     place: int = 0
     mark: int = 0
+    names: frozenset[str] = frozenset()
+    rub: tuple[float, float] = (0.0, 0.0)

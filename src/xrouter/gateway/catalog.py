@@ -114,7 +114,7 @@ class Catalog:
         if hint is not None:
             raise NotFound(f"The model '{model[:200]}' does not exist: {hint}", code="unknown_fault", param=param)
         return tuple(
-            replace(found, id=f"{found.id}+{fault}", upstream_model=f"{found.upstream_model}+{fault}")
+            replace(found, id=f"{found.id}+{fault}", upstream_model=f"{found.upstream_model}+{fault}", fault=fault)
             for found in plain
         )
 

@@ -43,7 +43,7 @@ _MAX_NAMES = 5
 
 
 async def send(
-    call: Call, plan: tuple[Candidate, ...], gateway: Gateway, part: Request | None = None
+    call: Call, plan: tuple[Candidate, ...], gateway: Gateway, part: Request | None = None, *, beside: bool = False
 ) -> AsyncGenerator[Piece, None]:
     """The events of the first candidate that answers: to the call's request, or to the `part` of it that is given.
 
@@ -52,9 +52,11 @@ async def send(
     Where no adapter could put the request into its vendor's terms there was no attempt, and the first one's `Invalid`
     is raised.
 
+    `beside`: one attempt is made, while another one of the call still runs (`gateway/hedge.py`).
+
     One generator for all of it, because it runs for every event.
     """
-    trials, streaming, clock = Trials(call, plan, gateway, part), call.request.stream, gateway.clock
+    trials, streaming, clock = Trials(call, plan, gateway, part, beside=beside), call.request.stream, gateway.clock
     candidate: Candidate | None = plan[0]
     broken: Broken | None = None
     while candidate is not None:
@@ -133,12 +135,12 @@ def _rest(broken: Broken, attempt: Attempt, gateway: Gateway, watch: Watch) -> A
         due = gateway.clock.monotonic() + attempt.deployment.timeouts.idle_s
         watch.arm(min(due, attempt.call.deadline))
 
-    return continuation.events(broken, attempt, gateway.providers[attempt.deployment.provider].chat, alive)
+    return continuation.events(broken, attempt, gateway.providers[attempt.deployment.speaker].chat, alive)
 
 
 def _events(attempt: Attempt, gateway: Gateway) -> AsyncGenerator[Piece, None]:
     """The provider's answer, begun. No generator of its own for a chat: one would cost time for every event."""
-    provider, request = gateway.providers[attempt.deployment.provider], attempt.request
+    provider, request = gateway.providers[attempt.deployment.speaker], attempt.request
     if type(request) is ChatRequest:
         return provider.chat(request, attempt)
     return _at_once(provider, request, attempt)

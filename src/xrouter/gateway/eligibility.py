@@ -5,6 +5,7 @@ a region, a tag or a price that nobody has told is not the one that is demanded.
 """
 
 from collections.abc import Callable, Iterable
+from decimal import Decimal
 from typing import Final
 
 import msgspec
@@ -16,7 +17,7 @@ from xrouter.core.deployment import Deployment
 from xrouter.core.preferences import NOTHING, MaxPrice
 from xrouter.gateway import rules
 from xrouter.gateway.candidate import Candidate
-from xrouter.gateway.group import Group, plain_id
+from xrouter.gateway.group import Group
 from xrouter.gateway.trace import Trace
 
 INPUTS: Final = "inputs"
@@ -56,7 +57,7 @@ class Needs(Struct, frozen=True):
     only: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
     order_only: tuple[str, ...] = ()
-    max_price: MaxPrice | None = None
+    max_price: tuple[tuple[str, Decimal], ...] = ()
     now: float = 0.0
 
 
@@ -101,10 +102,10 @@ def needs(
         parameters=frozenset(request.fields) - _NEVER_ASKED if strict and chat else frozenset(),
         regions=regions,
         tags=tags | wishes.demanded_tags,
-        only=wishes.only,
-        ignore=wishes.ignore,
-        order_only=wishes.order if wishes.allow_fallbacks is False else (),
-        max_price=wishes.max_price,
+        only=lower(wishes.only),
+        ignore=lower(wishes.ignore),
+        order_only=lower(wishes.order) if wishes.allow_fallbacks is False else (),
+        max_price=_most(wishes.max_price),
         now=0.0 if call is None else call.started_at,
     )
 
@@ -119,9 +120,8 @@ def keep(candidates: Iterable[Candidate], wanted: Needs, trace: Trace | None) ->
         return list(candidates)
     kept: list[Candidate] = []
     for candidate in candidates:
-        deployment = candidate.deployment
         for code, look in filters:
-            words = look(deployment, wanted)
+            words = look(candidate, wanted)
             if words is not None:
                 if trace is not None:
                     trace.remove(candidate, code, words)
@@ -131,13 +131,13 @@ def keep(candidates: Iterable[Candidate], wanted: Needs, trace: Trace | None) ->
     return kept
 
 
-def named(name: str, deployment: Deployment) -> bool:
-    """Does `name` of a request's `order`, `only` or `ignore` mean this deployment? By its provider or its id."""
-    lower = name.lower()
-    return lower in (deployment.provider, plain_id(deployment).lower())
+def lower(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Names of a request's `order`, `only` or `ignore`, to be looked for among `Candidate.names`."""
+    return tuple([name.lower() for name in names])
 
 
-def _inputs(deployment: Deployment, wanted: Needs) -> str | None:
+def _inputs(candidate: Candidate, wanted: Needs) -> str | None:
+    deployment = candidate.deployment
     if not deployment.inputs_known or wanted.inputs <= deployment.inputs:
         return None
     return (
@@ -145,11 +145,13 @@ def _inputs(deployment: Deployment, wanted: Needs) -> str | None:
     )
 
 
-def _tools(deployment: Deployment, wanted: Needs) -> str | None:
+def _tools(candidate: Candidate, wanted: Needs) -> str | None:
+    deployment = candidate.deployment
     return "has no tools" if _lacks(deployment, "tools") else None
 
 
-def _json_schema(deployment: Deployment, wanted: Needs) -> str | None:
+def _json_schema(candidate: Candidate, wanted: Needs) -> str | None:
+    deployment = candidate.deployment
     return "knows no JSON schema" if _lacks(deployment, "response_format") else None
 
 
@@ -157,19 +159,22 @@ def _lacks(deployment: Deployment, parameter: str) -> bool:
     return bool(deployment.parameters) and parameter not in deployment.parameters
 
 
-def _context(deployment: Deployment, wanted: Needs) -> str | None:
+def _context(candidate: Candidate, wanted: Needs) -> str | None:
+    deployment = candidate.deployment
     most = deployment.context_tokens
     if most is None or wanted.tokens <= most:
         return None
     return f"reads and writes {most} tokens together, and this takes at least {wanted.tokens}"
 
 
-def _parameters(deployment: Deployment, wanted: Needs) -> str | None:
+def _parameters(candidate: Candidate, wanted: Needs) -> str | None:
+    deployment = candidate.deployment
     missing = wanted.parameters - deployment.parameters if deployment.parameters else ()
     return f"does not know the parameter '{min(missing)}'" if missing else None
 
 
-def _region(deployment: Deployment, wanted: Needs) -> str | None:
+def _region(candidate: Candidate, wanted: Needs) -> str | None:
+    deployment = candidate.deployment
     assert wanted.regions is not None, "asked only then"
     if deployment.region in wanted.regions:
         return None
@@ -179,54 +184,59 @@ def _region(deployment: Deployment, wanted: Needs) -> str | None:
     return f"processes data in {deployment.region}, and {allowed} is demanded"
 
 
-def _tags(deployment: Deployment, wanted: Needs) -> str | None:
+def _tags(candidate: Candidate, wanted: Needs) -> str | None:
+    deployment = candidate.deployment
     missing = wanted.tags - deployment.tags
     return f"lacks the tag {', '.join(sorted(missing))}" if missing else None
 
 
-def _only(deployment: Deployment, wanted: Needs) -> str | None:
-    if any(named(name, deployment) for name in wanted.only):
+def _only(candidate: Candidate, wanted: Needs) -> str | None:
+    if not candidate.names.isdisjoint(wanted.only):
         return None
     return f"is not among provider.only: {', '.join(wanted.only)[:200]}"
 
 
-def _ignore(deployment: Deployment, wanted: Needs) -> str | None:
-    for name in wanted.ignore:
-        if named(name, deployment):
-            return f"provider.ignore names {name[:100]}"
-    return None
+def _ignore(candidate: Candidate, wanted: Needs) -> str | None:
+    if candidate.names.isdisjoint(wanted.ignore):
+        return None
+    return f"provider.ignore names {next(name for name in wanted.ignore if name in candidate.names)[:100]}"
 
 
-def _order(deployment: Deployment, wanted: Needs) -> str | None:
-    if any(named(name, deployment) for name in wanted.order_only):
+def _order(candidate: Candidate, wanted: Needs) -> str | None:
+    if not candidate.names.isdisjoint(wanted.order_only):
         return None
     return "is not in provider.order, and allow_fallbacks is false"
 
 
-def _max_price(deployment: Deployment, wanted: Needs) -> str | None:
-    most = wanted.max_price
-    assert most is not None, "asked only then"
-    price = None if deployment.price is None else deployment.price.at(wanted.now)
+def _max_price(candidate: Candidate, wanted: Needs) -> str | None:
+    price = candidate.deployment.price
+    price = None if price is None else price.at(wanted.now)
     if price is None:
         return "has no price, and provider.max_price is given"
-    for word, bound, costs in (
-        ("prompt", most.prompt, price.input_rub_per_1m),
-        ("completion", most.completion, price.output_rub_per_1m),
-        ("image", most.image, price.image_rub),
-    ):
-        if bound is not None and costs is not None and costs > float(bound):
-            return f"costs {costs:f} roubles for {word}, and provider.max_price allows {float(bound):g}"
+    for word, most in wanted.max_price:
+        costs: Decimal | None = getattr(price, _COLUMNS[word])
+        if costs is not None and costs > most:
+            return f"costs {costs:f} roubles for {word}, and provider.max_price allows {most:f}"
     return None
 
 
-_Filter = tuple[str, Callable[[Needs], object], Callable[[Deployment, Needs], str | None]]
+_COLUMNS: Final = {"prompt": "input_rub_per_1m", "completion": "output_rub_per_1m", "image": "image_rub"}
+
+
+def _most(wished: MaxPrice | None) -> tuple[tuple[str, Decimal], ...]:
+    """The bounds that are given, of those that somebody's price can break."""
+    found = ((word, getattr(wished, word)) for word in _COLUMNS if wished is not None)
+    return tuple([(word, Decimal(str(bound))) for word, bound in found if bound is not None])
+
+
+_Filter = tuple[str, Callable[[Needs], object], Callable[[Candidate, Needs], str | None]]
 _FILTERS: tuple[_Filter, ...] = (
     (ONLY, lambda wanted: wanted.only, _only),
     (IGNORE, lambda wanted: wanted.ignore, _ignore),
     (ORDER, lambda wanted: wanted.order_only, _order),
     (REGION, lambda wanted: wanted.regions is not None, _region),
     (TAGS, lambda wanted: wanted.tags, _tags),
-    (MAX_PRICE, lambda wanted: wanted.max_price is not None, _max_price),
+    (MAX_PRICE, lambda wanted: wanted.max_price, _max_price),
     (INPUTS, lambda wanted: wanted.inputs != TEXT, _inputs),
     (TOOLS, lambda wanted: wanted.tools, _tools),
     (JSON_SCHEMA, lambda wanted: wanted.json_schema, _json_schema),

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from msgspec import Struct
 
 from xrouter.core.deployment import Deployment
+from xrouter.core.money import Price
 from xrouter.core.operation import Operation
 from xrouter.core.policy import Policy
 from xrouter.gateway import draws
@@ -41,6 +42,8 @@ def make(name: str, base: str, policy: Policy, source: tuple[Deployment, ...]) -
             weight=policy.weights.get(plain_id(one), 1.0),
             place=place,
             mark=draws.digest(one.key),
+            names=frozenset({one.provider, plain_id(one).lower()}),
+            rub=(0.0, 0.0) if one.price is None else rub_per_1m(one.price),
         )
         for place, one in enumerate(source)
     ]
@@ -60,6 +63,11 @@ def make(name: str, base: str, policy: Policy, source: tuple[Deployment, ...]) -
         follows=_all_of([one.parameters for one in source if one.parameters]),
         context_tokens=min([one.context_tokens for one in source if one.context_tokens is not None], default=None),
     )
+
+
+def rub_per_1m(price: Price) -> tuple[float, float]:
+    """Roubles for a million tokens of prompt and of answer, as floats: quick to compare."""
+    return float(price.input_rub_per_1m), float(price.output_rub_per_1m)
 
 
 def plain_id(deployment: Deployment) -> str:

@@ -57,7 +57,7 @@ def release(call: Call, gateway: Gateway) -> None:
     used = 0
     for attempt in call.attempts:
         usage = attempt.usage
-        if usage is not None:
+        if usage is not None and not attempt.on_operator:
             used += max(0, usage.input_tokens) + max(0, usage.output_tokens)
             if not usage.estimated:
                 gateway.output_guess.learn(call.request.model, usage.output_tokens)

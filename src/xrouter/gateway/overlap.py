@@ -77,7 +77,9 @@ class Trimmer:
         """
         text = self._text.rstrip()
         if self._is_whole and text and waiting.startswith(text):
-            return len(text)
+            goes_on = waiting[len(text) : len(text) + 1].isalnum()
+            if not (self._blank and goes_on):  # else another word, which begins alike
+                return len(text)
         if self._blank or not text[-1:].isalnum() or not waiting[:1].isalnum():
             return 0
         for size in range(min(len(text), len(waiting), 2 * ENOUGH), _SHORTEST - 1, -1):

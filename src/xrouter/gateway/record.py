@@ -23,6 +23,7 @@ def begin(call: Call, candidate: Candidate, gateway: Gateway, part: Request | No
         started_at=wall(call, now),
         journal_intent=partial(_intend, gateway.journal),
         part=part,
+        on_operator=call.on_operator,
     )
     made.append(attempt)
     gateway.health.began(attempt)
@@ -54,7 +55,7 @@ def end(attempt: Attempt, error: BaseException | None, gateway: Gateway) -> bool
         attempt.state = State.FAILED
         attempt.error = getattr(error, "code", None) or "internal_error"
     else:
-        attempt.state, attempt.error = State.CANCELLED, attempt.call.cut_by
+        attempt.state, attempt.error = State.CANCELLED, attempt.cut_by or attempt.call.cut_by
     meter.settle(attempt)
     gateway.health.ended(attempt, error)
     gateway.journal.settle(attempt)

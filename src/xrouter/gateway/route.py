@@ -8,6 +8,7 @@ a key that may not use everything, or asks why, goes through `gateway/weighing.p
 from xrouter.core.call import Call, Request
 from xrouter.core.policy import Strategy
 from xrouter.gateway import eligibility, situation, strategies, weighing
+from xrouter.gateway.breaker import standing
 from xrouter.gateway.candidate import Candidate
 from xrouter.gateway.catalog import Catalog
 from xrouter.gateway.group import Group
@@ -67,13 +68,14 @@ def _balanced(
     guess: OutputGuess,
     seed: int | None,
 ) -> tuple[Candidate, ...]:
-    """Candidates that all can and may, in the order of their route, without those who are ejected."""
-    now, ejected = 0.0 if call is None else call.started, health.ejected
-    left = [one for one in found if ejected(one.deployment, now) is None]
-    if not left:
-        return tuple(weighing.in_panic(found, health))
+    """Candidates that all can and may, in the order of their route, without those who are ejected; whom too many are to
+    be left out go last (`breaker.standing`)."""
+    now, of = 0.0 if call is None else call.started, health.of
+    out = standing([of(one.deployment) for one in found], now)
+    left = found if out is None else tuple([found[place] for place in out.healthy])
     policy = group.policy
-    if policy.strategy is Strategy.PRIORITY:
-        return found if len(left) == len(found) else tuple(left)
-    seed = situation.seed_of(call) if seed is None else seed
-    return tuple(strategies.arrange(policy.strategy, left, situation.look(request, call, policy, health, guess, seed)))
+    if policy.strategy is not Strategy.PRIORITY and left:
+        seed = situation.seed_of(call) if seed is None else seed
+        seen = situation.look(request, call, policy, health, guess, seed)
+        left = tuple(strategies.arrange(policy.strategy, list(left), seen))
+    return left if out is None else (*left, *[found[place] for place in out.reserve])

@@ -9,11 +9,11 @@ from collections.abc import Callable, Mapping
 from math import exp, inf, log
 from typing import Final
 
-from xrouter.core.deployment import Deployment
 from xrouter.core.policy import Strategy
 from xrouter.core.vitals import Vitals
 from xrouter.gateway import draws
 from xrouter.gateway.candidate import Candidate
+from xrouter.gateway.group import rub_per_1m
 from xrouter.gateway.situation import Situation
 
 UNSTABLE_S: Final = 30.0
@@ -49,37 +49,34 @@ def _priority(candidates: list[Candidate], situation: Situation) -> list[Candida
 def _weighted(candidates: list[Candidate], situation: Situation) -> list[Candidate]:
     """Drawn one after the other without putting back, each with a chance by its weight: the order of -ln(u)/weight.
     Efraimidis and Spirakis, Weighted random sampling with a reservoir, 2006."""
-    return _drawn([(candidate, candidate.weight) for candidate in candidates], situation)
-
-
-def _drawn(weighed: list[tuple[Candidate, float]], situation: Situation) -> list[Candidate]:
     seed, trace = situation.seed, situation.trace
     scored: _Scored = []
-    for place, (candidate, weight) in enumerate(weighed):
-        drawn = -log(draws.uniform(seed, candidate.place)) / weight
+    for place, candidate in enumerate(candidates):
+        drawn = -log(draws.uniform(seed, candidate.place)) / candidate.weight
         scored.append((drawn, place, candidate))
         if trace is not None:
-            trace.score(candidate, weight=weight, drawn=drawn)
+            trace.score(candidate, weight=candidate.weight, drawn=drawn)
     return _in_order(scored)
 
 
 def _price_weighted(candidates: list[Candidate], situation: Situation) -> list[Candidate]:
     """OpenRouter's default: a chance by one over the square of the price, those that failed lately last. What is free
     goes before what is not, what has no price after."""
-    health, now, trace = situation.health, situation.now, situation.trace
-    stable: list[tuple[Candidate, float]] = []
-    free: list[tuple[Candidate, float]] = []
-    unpriced: list[tuple[Candidate, float]] = []
-    shaken: list[tuple[Candidate, float]] = []
-    for candidate in candidates:
-        price = _expected_price(candidate.deployment, situation)
-        weight = 1.0 if not price else 1.0 / (price * price)
+    health, now, seed, trace = situation.health, situation.now, situation.seed, situation.trace
+    scored: list[tuple[int, float, int, Candidate]] = []
+    for place, candidate in enumerate(candidates):
+        price = _expected_price(candidate, situation)
         unstable = now - health.of(candidate.deployment).last_failure_at < UNSTABLE_S
+        rank = _SHAKEN if unstable else _UNPRICED if price is None else _STABLE if price else _FREE
+        drawn = -log(draws.uniform(seed, candidate.place)) * (price * price if price else 1.0)
+        scored.append((rank, drawn, place, candidate))
         if trace is not None:
-            trace.score(candidate, price=price, unstable=unstable)
-        chosen = shaken if unstable else unpriced if price is None else stable if price else free
-        chosen.append((candidate, weight))
-    return [one for part in (free, stable, unpriced, shaken) for one in _drawn(part, situation)]
+            trace.score(candidate, price=price, unstable=unstable, drawn=drawn)
+    scored.sort()
+    return [candidate for _, _, _, candidate in scored]
+
+
+_FREE, _STABLE, _UNPRICED, _SHAKEN = range(4)
 
 
 def _sticky(candidates: list[Candidate], situation: Situation) -> list[Candidate]:
@@ -196,25 +193,25 @@ def _cheapest(candidates: list[Candidate], situation: Situation) -> list[Candida
     trace = situation.trace
     scored: _Scored = []
     for place, candidate in enumerate(candidates):
-        price = _expected_price(candidate.deployment, situation)
+        price = _expected_price(candidate, situation)
         scored.append((inf if price is None else price, place, candidate))
         if trace is not None:
             trace.score(candidate, price=price)
     return _in_order(scored)
 
 
-def _expected_price(deployment: Deployment, situation: Situation) -> float | None:
+def _expected_price(candidate: Candidate, situation: Situation) -> float | None:
     """Micro-roubles for the expected tokens, or for one picture where pictures are what is billed; None without a
     price."""
-    price = deployment.price
+    price, (asks, answers) = candidate.deployment.price, candidate.rub
     if price is None:
         return None
     if not price.valid_from <= situation.wall < price.valid_to:
         price = price.at(situation.wall)
         if price is None:
             return None
-    tokens = situation.input_tokens * float(price.input_rub_per_1m)
-    tokens += situation.output_tokens * float(price.output_rub_per_1m)
+        asks, answers = rub_per_1m(price)
+    tokens = situation.input_tokens * asks + situation.output_tokens * answers
     return tokens or (0.0 if price.image_rub is None else float(price.image_rub))
 
 

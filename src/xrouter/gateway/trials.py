@@ -3,28 +3,35 @@
 import asyncio
 from types import TracebackType
 
-from xrouter.core.call import Attempt, Call, Request
+from xrouter.core.call import Attempt, Call, Phase, Request
 from xrouter.core.errors import Invalid, UpstreamError
-from xrouter.gateway import record, retry
+from xrouter.gateway import fallbacks, record, retry
 from xrouter.gateway.gateway import Gateway
 from xrouter.gateway.route import Candidate
 
 MIN_REMAINING_S = 1.0
 """A further attempt is pointless with less time than this left."""
 
+BUDGET_EXHAUSTED = "budget_exhausted"
+
+_USUAL = 0.5
+
 
 class Trials:
     """Who was tried and what became of it. As a context, it closes the attempt that runs: writes its record, and
     swallows what another attempt may mend."""
 
-    __slots__ = ("_allowed", "_attempt", "_call", "_candidate", "_due", "_failed_by", "_failure", "_gateway", "_made",
-                 "_part", "_plan", "_refusal", "_tries")  # fmt: skip
+    __slots__ = ("_allowed", "_ambiguous", "_attempt", "_beside", "_call", "_candidate", "_due", "_failed_by",
+                 "_failure", "_gateway", "_made", "_other_wait_s", "_part", "_plan", "_refusal", "_tries")  # fmt: skip
 
     _attempt: Attempt
     _candidate: Candidate
     _failed_by: BaseException | None
 
-    def __init__(self, call: Call, plan: tuple[Candidate, ...], gateway: Gateway, part: Request | None) -> None:
+    def __init__(
+        self, call: Call, plan: tuple[Candidate, ...], gateway: Gateway, part: Request | None, *, beside: bool = False
+    ) -> None:
+        self._beside = beside
         self._call = call
         self._plan = plan
         self._gateway = gateway
@@ -33,6 +40,8 @@ class Trials:
         self._due: dict[Candidate, float] = {}  # when a candidate may be asked once more
         self._allowed = plan
         self._made = 0
+        self._other_wait_s = 0.0
+        self._ambiguous = False
         self._failure: UpstreamError | None = None
         self._refusal: Invalid | None = None
 
@@ -41,6 +50,7 @@ class Trials:
         self._candidate = candidate
         self._tries[candidate] = self._tries.get(candidate, 0) + 1
         self._attempt = record.begin(self._call, candidate, self._gateway, self._part)
+        self._attempt.beside = self._beside
         return self._attempt
 
     def due(self) -> float:
@@ -60,8 +70,8 @@ class Trials:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
-        attempt, candidate = self._attempt, self._candidate
-        self._made += record.end(attempt, error, self._gateway)
+        attempt, candidate, gateway = self._attempt, self._candidate, self._gateway
+        self._made += record.end(attempt, error, gateway)
         self._failed_by = error
         if isinstance(error, UpstreamError):
             self._failure = error
@@ -69,45 +79,109 @@ class Trials:
             self._refusal = self._refusal or error
         else:
             return False
-        verdict = retry.judge(error, attempt.phase, self._tries[candidate])
+        again = not self._ambiguous and retry.repeatable(attempt.request)
+        tries, chance = self._tries[candidate], gateway.health.chance
+        verdict = retry.judge(error, attempt.phase, tries, chance, repeatable=again)
+        self._ambiguous = self._ambiguous or verdict.ambiguous
+        self._other_wait_s = verdict.other_wait_s
         self._due.pop(candidate, None)
         if verdict.same:
-            self._due[candidate] = self._gateway.clock.monotonic() + verdict.wait_s
-        self._allowed = self._plan if verdict.other else (candidate,)
+            self._due[candidate] = gateway.clock.monotonic() + verdict.wait_s
+        self._allowed = self._others(error) if verdict.other else (candidate,)
+        if attempt.phase is not Phase.SHOWN:
+            self._allowed = (*self._opened(error), *self._allowed)
         return True
+
+    def _opened(self, error: UpstreamError | Invalid) -> tuple[Candidate, ...]:
+        """Whom the route keeps for failures of this class, as far as they were not tried."""
+        kind = fallbacks.class_of(error)
+        if kind is None:
+            return ()
+        tried = {one.deployment.key for one in self._tries}
+        found = fallbacks.further(self._call, self._candidate, kind, self._gateway.catalog, self._gateway.health)
+        return tuple(one for one in found if one.deployment.key not in tried)
+
+    def _others(self, error: UpstreamError | Invalid) -> tuple[Candidate, ...]:
+        """All, but where the request was too long for this one: those who may read more."""
+        if error.code != retry.CONTEXT_LENGTH:
+            return self._plan
+        known = self._candidate.deployment.context_tokens
+        return tuple(
+            one
+            for one in self._plan
+            if known is None or one.deployment.context_tokens is None or one.deployment.context_tokens > known
+        )
 
     def resume(self) -> None:
         """What the last attempt has shown shall be gone on with: by another candidate, or by the same where there is no
         other and its error allows it."""
         if isinstance(self._failed_by, UpstreamError):
-            candidate = self._candidate
-            verdict = retry.judge_broken(self._failed_by, self._tries[candidate])
+            candidate, gateway = self._candidate, self._gateway
+            verdict = retry.judge_broken(self._failed_by, self._tries[candidate], gateway.health.chance)
+            self._other_wait_s = verdict.other_wait_s
             if verdict.same:
-                self._due[candidate] = self._gateway.clock.monotonic() + verdict.wait_s
+                self._due[candidate] = gateway.clock.monotonic() + verdict.wait_s
             if verdict.other:
                 self._allowed = self._plan
 
+    @property
+    def _is_spent(self) -> bool:
+        """Beside another attempt one is made; further ones may only go on with what it has shown."""
+        return self._beside and self._attempt.phase is not Phase.SHOWN
+
     async def next(self) -> Candidate | None:
-        """The next candidate: an untried one at once, else the repeatable one that is due first, after its wait. As
-        long as there was no attempt, there is no lack of time either: nothing has been waited for."""
+        """The next candidate: an untried one almost at once, else the repeatable one that is due first, after its
+        wait. As long as there was no attempt, there is no lack of time either: nothing has been waited for."""
         clock, tries = self._gateway.clock, self._tries
-        remaining_s = self._call.deadline - clock.monotonic()
-        if self._made >= retry.MAX_ATTEMPTS or (self._made and remaining_s < MIN_REMAINING_S):
+        now = clock.monotonic()
+        remaining_s = self._call.deadline - now
+        if self._made >= retry.MAX_ATTEMPTS or self._is_spent or (self._made and remaining_s < MIN_REMAINING_S):
             return None
-        for candidate in self._allowed:
-            if candidate not in tries:
-                return candidate
+        candidate = self._untried(now, remaining_s)
+        if candidate is not None:
+            if self._other_wait_s:
+                await asyncio.sleep(self._other_wait_s)
+            return candidate
         repeatable = {
             one: at for one, at in self._due.items() if one in self._allowed and tries[one] < retry.MAX_PER_DEPLOYMENT
         }
         if not repeatable:
             return None
         candidate = min(repeatable, key=repeatable.__getitem__)
-        wait_s = max(0.0, repeatable[candidate] - clock.monotonic())
-        if remaining_s - wait_s < MIN_REMAINING_S:
+        wait_s = max(0.0, repeatable[candidate] - now)
+        if not self._in_time(candidate, remaining_s - wait_s) or not self._affordable(now):
             return None
         await asyncio.sleep(wait_s)
         return candidate
+
+    def _untried(self, now: float, remaining_s: float) -> Candidate | None:
+        """The first that was not tried yet, does well at present, and usually answers in time. Else one who failed
+        lately, as far as the budget goes; and one that is ejected by now, where the plan has nobody else."""
+        health = self._gateway.health
+        left: list[tuple[bool, int, Candidate]] = []
+        for candidate in self._allowed:
+            if candidate in self._tries or not (self._made == 0 or self._in_time(candidate, remaining_s)):
+                continue
+            vitals = health.of(candidate.deployment)
+            if self._made == 0 or (vitals.failures == 0 and vitals.ejected_until <= now):
+                return candidate
+            left.append((vitals.ejected_until > now, len(left), candidate))
+        return min(left)[-1] if left and self._affordable(now) else None
+
+    def _in_time(self, candidate: Candidate, remaining_s: float) -> bool:
+        """May it come to an answer? A second at least, and what its first content usually takes."""
+        usual_s = self._gateway.health.of(candidate.deployment).ttft_samples.percentile(_USUAL)
+        return remaining_s >= max(MIN_REMAINING_S, usual_s or 0.0)
+
+    def _affordable(self, now: float) -> bool:
+        """One repeat of the budget, which counts where the call would go first. Says in the error that there was
+        none."""
+        station = self._gateway.health.station(self._plan[0].deployment)
+        if station.budget.draw(now):
+            return True
+        if self._failure is not None:
+            self._failure.retry = BUDGET_EXHAUSTED
+        return False
 
     def error(self) -> UpstreamError | Invalid:
         """What the client is told when nobody answered."""

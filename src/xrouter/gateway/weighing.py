@@ -6,8 +6,8 @@ Nothing that was filtered out comes back. Where nothing is left, the error says 
 from collections.abc import Iterable
 from typing import Any, Final
 
-import msgspec
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from xrouter.core.call import Call, Request
 from xrouter.core.chat import TEXT
@@ -17,6 +17,7 @@ from xrouter.core.operation import Operation
 from xrouter.core.policy import CONTEXT_LENGTH, Policy, Strategy
 from xrouter.core.preferences import NOTHING, Preferences, Sort, SortBy, bounds
 from xrouter.gateway import draws, eligibility, fallbacks, permit, rules, situation, strategies
+from xrouter.gateway.breaker import standing
 from xrouter.gateway.candidate import Candidate
 from xrouter.gateway.catalog import Catalog
 from xrouter.gateway.group import Group
@@ -74,6 +75,7 @@ class _Weighing(Struct):
     guess: OutputGuess
     seed: int
     trace: Trace
+    reserve: list[Candidate] = field(default_factory=list)
     slow: set[Candidate] = field(default_factory=set)
     """Who is known to be slower than the client prefers."""
 
@@ -81,7 +83,7 @@ class _Weighing(Struct):
         pools = self._pools()
         self._permit(pools)
         wishes = self._wishes()
-        taken: set[Deployment] = set()
+        taken: set[str] = set()
         for pool in pools:
             self._filter(pool)
             pool.canary = _untaken(pool.canary, taken)
@@ -90,7 +92,9 @@ class _Weighing(Struct):
             return self._nothing_left(pools)
         panic = self._without_ejected(pools)
         ordered = self._ordered(pools, wishes)
-        return tuple(in_panic(ordered, self.health) if panic else ordered)
+        if panic:
+            return tuple(in_panic(ordered, self.health))
+        return (*ordered, *self.reserve) if wishes.allow_fallbacks is not False else tuple(ordered)
 
     def _wishes(self) -> Preferences:
         return NOTHING if self.call is None or self.call.preferences is None else self.call.preferences
@@ -176,22 +180,27 @@ class _Weighing(Struct):
             pool.candidates.sort(key=lambda one: not one.deployment.inputs_known)
 
     def _without_ejected(self, pools: list[_Pool]) -> bool:
-        """Takes out who is ejected, unless everybody is: that is told."""
+        """Takes out who is ejected, unless everybody is: that is told. Of those who only failed, half of all at most;
+        the others are a reserve, to be tried last."""
         now = 0.0 if self.call is None else self.call.started
-        out = {
-            one: reason
-            for pool in pools
-            for one in pool.all()
-            if (reason := self.health.ejected(one.deployment, now)) is not None
-        }
-        if len(out) == sum(len(pool.all()) for pool in pools):
+        everybody = [one for pool in pools for one in pool.all()]
+        found = standing([self.health.of(one.deployment) for one in everybody], now)
+        if found is None:
+            return False
+        if found.panic:
             self.trace.panic = True
             return True
-        for one, reason in out.items():
-            self.trace.remove(one, eligibility.EJECTED, f"is ejected: {reason}")
+        for place in found.removed:
+            one = everybody[place]
+            self.trace.remove(one, eligibility.EJECTED, f"is ejected: {self.health.ejected(one.deployment, now)}")
+        self.reserve = [everybody[place] for place in found.reserve]
+        for one in self.reserve:
+            why = self.health.ejected(one.deployment, now)
+            self.trace.moved[one] = f"is ejected ({why}), but no more than half may be left out"
+        healthy = {everybody[place] for place in found.healthy}
         for pool in pools:
-            pool.candidates = [one for one in pool.candidates if one not in out]
-            pool.canary = [one for one in pool.canary if one not in out]
+            pool.candidates = [one for one in pool.candidates if one in healthy]
+            pool.canary = [one for one in pool.canary if one in healthy]
         return False
 
     # ── in which order ───────────────────────────────────────────────────────────────────────────────────
@@ -212,7 +221,8 @@ class _Weighing(Struct):
         """In the client's own order where it has one, and cut where it wants no fallbacks."""
         candidates = self._preferred(candidates, wishes)
         if wishes.order:
-            candidates = sorted(candidates, key=lambda one: _rank(one, wishes.order))
+            order = eligibility.lower(wishes.order)
+            candidates = sorted(candidates, key=lambda one: _rank(one, order))
         elif wishes.allow_fallbacks is False:
             for one in candidates[1:]:
                 self.trace.remove(one, eligibility.FALLBACKS, "provider.allow_fallbacks is false")
@@ -270,15 +280,15 @@ class _Weighing(Struct):
         )
 
 
-def _untaken(candidates: list[Candidate], taken: set[Deployment]) -> list[Candidate]:
-    """Those whose deployment no name before this one has led to; they are taken now."""
-    found = [one for one in candidates if one.deployment not in taken]
-    taken.update(one.deployment for one in found)
+def _untaken(candidates: list[Candidate], taken: set[str]) -> list[Candidate]:
+    """Those whose deployment, by its key, no name before this one has led to; they are taken now."""
+    found = [one for one in candidates if one.deployment.key not in taken]
+    taken.update([one.deployment.key for one in found])
     return found
 
 
 def _with(policy: Policy, **changed: Any) -> Policy:
-    return msgspec.structs.replace(policy, **changed)
+    return replace(policy, **changed)
 
 
 def _serving(group: Group, models: Iterable[str], operation: Operation) -> tuple[Candidate, ...]:
@@ -287,7 +297,9 @@ def _serving(group: Group, models: Iterable[str], operation: Operation) -> tuple
 
 def _rank(one: Candidate, order: tuple[str, ...]) -> int:
     """Its place on the client's list; behind all of them where it is not there."""
-    return next((place for place, name in enumerate(order) if eligibility.named(name, one.deployment)), len(order))
+    if one.names.isdisjoint(order):
+        return len(order)
+    return next(place for place, name in enumerate(order) if name in one.names)
 
 
 def _cannot(request: Request, served: list[Deployment], catalog: Catalog) -> Invalid:

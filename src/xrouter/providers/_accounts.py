@@ -1,110 +1,72 @@
-"""The accounts of one configuration, open: what speaks with each provider, and over which connections.
+"""The accounts of one provider, one for each of its credentials: with deployments, a transport, a login and slots of
+their own."""
 
-A changed configuration becomes another set of them. What has not changed is taken over as it is, with its tokens and
-its warm connections; the rest is new, and the old one goes on for the calls that began with it.
-"""
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
-
-from xrouter import providers
-from xrouter.configuration.changes import certificates_of, files_of
-from xrouter.core.clock import SystemClock
+from xrouter.core.clock import Clock
 from xrouter.core.deployment import Deployment
-from xrouter.core.ports import ChatProvider, Closing
-from xrouter.settings import Config, ConfigError, ProviderSettings
+from xrouter.core.ports import ChatProvider
+from xrouter.providers import load
+from xrouter.settings import ConfigError, CredentialSettings, ProviderSettings
 from xrouter.transport import Transport
-from xrouter.transport.client import open_transport
+
+_Made = TypeVar("_Made")
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True)
 class Account:
-    """One provider of the file, open. Compared by identity: the same object serves on after a change elsewhere."""
+    """`name` is what `Deployment.account` and `Gateway.providers` call it: the provider's name, and behind `#` the
+    credential's where there are several. `settings` are the provider's with this credential alone; `place` is where
+    the credential stands in the file."""
 
+    name: str
+    provider: str
     settings: ProviderSettings
-    deployments: tuple[Deployment, ...]
-    speaker: ChatProvider
-    transport: Transport
+    place: str
+    credential: CredentialSettings | None = None
 
+    def deployments(self) -> tuple[Deployment, ...]:
+        """Raises `ConfigError`."""
+        found = self._in_place(lambda: load(self.settings.kind).deployments(self.provider, self.settings))
+        if self.credential is None:
+            return found
+        weight, own_slots = self.credential.weight, not self.settings.api_key
+        return tuple(
+            replace(one, account=self.name, weight=weight, credential=self.name if own_slots else one.credential)
+            for one in found
+        )
 
-Accounts = Mapping[str, Account]
+    def connect(self, http: Transport, clock: Clock) -> ChatProvider:
+        """Raises `ConfigError`."""
+        return self._in_place(lambda: load(self.settings.kind).connect(self.provider, self.settings, http, clock))
 
-
-def open_accounts(
-    config: Config, max_connections: int, before: Accounts | None = None, changed: frozenset[Path] = frozenset()
-) -> Accounts:
-    """Every provider of `config`, those of `before` that are the same as they are. `changed` are files with another
-    content now: a provider whose settings name one of them is made again.
-
-    Raises `ConfigError`, and then nothing was opened that would have to be closed: a transport dials at its first
-    call.
-    """
-    before = before or {}
-    found: dict[str, Account] = {}
-    for name, settings in config.providers.items():
-        old = before.get(name)
-        if old is not None and old.settings == settings and not files_of(settings) & changed:
-            found[name] = old
-            continue
+    def _in_place(self, make: Callable[[], _Made]) -> _Made:
+        """What goes wrong with a setting that the credential has for itself stands there in the file."""
         try:
-            kind = providers.load(settings.kind)
-            if old is not None and _line(old.settings) == _line(settings) and not certificates_of(settings) & changed:
-                transport = old.transport
-            else:
-                transport = transport_for(name, settings, max_connections)
-            deployments = kind.deployments(name, settings)
-            speaker = kind.connect(name, settings, transport, SystemClock())
+            return make()
+        except ConfigError as error:
+            raise ConfigError("\n".join(map(self._relocated, str(error).splitlines()))) from error
         except ValueError as error:
-            raise ConfigError(f"providers.{name}: {error}") from error
-        found[name] = Account(settings, deployments, speaker, transport)
-    return found
+            raise ConfigError(f"{self.place}: {error}") from error
+
+    def _relocated(self, problem: str) -> str:
+        if self.credential is None:
+            return problem
+        before, _, rest = problem.partition(f"providers.{self.provider}.")
+        field = rest.partition(":")[0].partition(".")[0]
+        if before or field not in type(self.credential).model_fields:
+            return problem
+        return f"{self.place}.{rest}"
 
 
-def differing(before: Accounts, after: Accounts) -> list[str]:
-    """The names of what is new, gone or another, sorted."""
-    return sorted(name for name in before.keys() | after.keys() if before.get(name) is not after.get(name))
-
-
-async def let_go(gone: Iterable[Account], kept: Iterable[Account] = ()) -> None:
-    """Close what serves no call any more, except the connections that `kept` use, too."""
-    gone = tuple(gone)
-    for account in gone:
-        if isinstance(account.speaker, Closing):
-            await account.speaker.close()
-    used = {id(account.transport) for account in kept}
-    for transport in {id(account.transport): account.transport for account in gone}.values():
-        if id(transport) not in used:
-            await transport.close()
-
-
-def transport_for(name: str, settings: ProviderSettings, max_connections: int) -> Transport:
-    """The client of one provider. Raises ValueError for a bundle or a proxy that cannot be used."""
-    return open_transport(
-        provider=name,
-        connect_timeout_s=settings.timeouts.connect_s,
-        ca_bundle=settings.ca_bundle,
-        client_cert=settings.client_identity,
-        proxy=settings.proxy,
-        allow_private=settings.allow_private,
-        max_connections=max_connections,  # every call we serve may be with this one provider
-        trusted_hosts=_trusted(settings),
-    )
-
-
-def _trusted(settings: ProviderSettings) -> frozenset[str]:
-    return frozenset(
-        host for url in (settings.base_url, settings.auth_url) if url and (host := providers.own_host(url))
-    )
-
-
-def _line(settings: ProviderSettings) -> tuple[object, ...]:
-    """What `transport_for` makes the connections from."""
-    return (
-        settings.timeouts.connect_s,
-        settings.ca_bundle,
-        settings.client_identity,
-        settings.proxy,
-        settings.allow_private,
-        _trusted(settings),
+def accounts(provider: str, settings: ProviderSettings) -> tuple[Account, ...]:
+    """One for each credential, in their order."""
+    place = f"providers.{provider}"
+    if not settings.credentials:
+        return (Account(provider, provider, settings, place),)
+    return tuple(
+        Account(f"{provider}#{label}", provider, own, f"{place}.credentials.{number}", settings.credentials[number])
+        for number, (label, own) in enumerate(settings.each())
     )

@@ -5,6 +5,7 @@ providers, their models and prices, aliases. `${NAME}` in the file stands for an
 may stand in a file of its own: `api_key_file: PATH` for `api_key`, `XROUTER_PEPPER_FILE`, `NAME_FILE` for `${NAME}`.
 """
 
+from xrouter.settings.beside import BesideSettings
 from xrouter.settings.draft import (
     Draft,
     check_draft,
@@ -18,6 +19,7 @@ from xrouter.settings.draft import (
 from xrouter.settings.environment import Settings, environment, load_settings, secret_path, unknown_variables
 from xrouter.settings.operator_file import (
     Config,
+    CredentialSettings,
     ModelSettings,
     ProviderSettings,
     TimeoutSettings,
@@ -31,8 +33,10 @@ from xrouter.settings.words import ConfigError, in_words
 __all__ = [
     "FILE_ENDING",
     "UNPRICED",
+    "BesideSettings",
     "Config",
     "ConfigError",
+    "CredentialSettings",
     "Draft",
     "ModelSettings",
     "PriceSettings",

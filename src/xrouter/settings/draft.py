@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from xrouter.core.operation import Operation
 from xrouter.settings.environment import environment, secret_path
-from xrouter.settings.operator_file import Config, ModelSettings, ProviderSettings, TimeoutSettings
+from xrouter.settings.operator_file import Config, CredentialSettings, ModelSettings, ProviderSettings, TimeoutSettings
 from xrouter.settings.prices import PriceSettings
 from xrouter.settings.routes import CanarySettings, FallbackSettings, RouteSettings, RoutingSettings, RuleSettings
 from xrouter.settings.secret_text import FILE_ENDING, secret_fields
@@ -353,6 +353,8 @@ def _known_keys(place: Place) -> set[str]:
         model = PriceSettings
     elif "models" in words[2:-1]:
         model = ModelSettings
+    elif "credentials" in words[2:-1]:
+        model = CredentialSettings
     elif len(words) > 2:
         model = ProviderSettings
     return {*model.model_fields, *(name + FILE_ENDING for name in secret_fields(model))}

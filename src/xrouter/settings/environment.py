@@ -97,7 +97,14 @@ class Settings(BaseSettings):
     max_header_bytes: int = Field(32 * 1024, ge=1024, description="Largest sum of request header bytes.")
     body_timeout_s: float = Field(30.0, gt=0, description="A client must send its body within this time.")
     write_timeout_s: float = Field(30.0, gt=0, description="A client that does not read for this long is cut off.")
-    max_in_flight: int = Field(10_000, ge=1, description="Calls one worker serves at once; more get 503 at once.")
+    max_in_flight: int = Field(10_000, ge=1, description="Requests one worker serves at once; more wait a moment.")
+    overload_queue: int = Field(
+        1_000, ge=0, le=100_000, description="So many wait, the newest first; the oldest of more gets 503 at once."
+    )
+    overload_wait_s: float = Field(2.0, gt=0, le=2, description="None of them for longer; then 503.")
+    max_lag_s: float = Field(
+        0.5, gt=0, description="A worker whose event loop is later than this serves nobody new until it has caught up."
+    )
     status_wait_s: float = Field(
         10.0,
         gt=0,
@@ -115,6 +122,12 @@ class Settings(BaseSettings):
     vendor_environment: bool = Field(
         True,
         description="`xrouter serve` adds a provider for each vendor whose own variables it finds (docs/cli.md).",
+    )
+    health_check_s: float = Field(
+        30.0,
+        ge=0,
+        description="How often a vendor whose deployments are ejected is asked without a call whether it is back "
+        "(docs/resilience.md); 0: never.",
     )
     reload_s: float = Field(
         5.0, gt=0, description="How often `xrouter serve` looks whether its file or a file with a secret has changed."

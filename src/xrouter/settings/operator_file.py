@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from xrouter.core.deployment import Timeouts
+from xrouter.core.deployment import MAX_WAITING, Timeouts
 from xrouter.core.operation import Operation
 from xrouter.core.secret import Secret
 from xrouter.settings.prices import Prices
@@ -86,6 +86,29 @@ _BARE_HOST = re.compile(r"[A-Za-z0-9.-]+(:[0-9]+)?(/[A-Za-z0-9._~/-]*)?")
 _UpstreamUrl = Annotated[str | None, AfterValidator(check_upstream_url)]
 
 
+class CredentialSettings(Strict):
+    """One of several credentials of a provider. What it leaves out is the provider's."""
+
+    name: str | None = Field(None, description="What it is called where it is shown. Unset: its number, from 1.")
+    api_key: SecretText | None = Field(None, description="As the provider's.")
+    scope: str | None = Field(None, description="As the provider's.")
+    client_cert: Path | None = Field(None, description="As the provider's.")
+    client_key: Path | None = Field(None, description="As the provider's.")
+    client_key_password: SecretText | None = Field(None, description="As the provider's.")
+    max_concurrency: int | None = Field(None, ge=0, le=1024, description="Calls at once for this one.")
+    weight: float = Field(
+        1.0, gt=0, le=1000, description="How many calls it gets beside the others, when all are as busy."
+    )
+    options: dict[str, Any] = Field(
+        default_factory=dict, repr=False, description="What differs from the provider's options: its own key file, say."
+    )
+
+    @field_validator("name")
+    @classmethod
+    def _is_a_name(cls, value: str | None) -> str | None:
+        return value if value is None else _provider_name(value)
+
+
 class ProviderSettings(Strict):
     """One upstream account. Its name in the file is the first part of its models' ids."""
 
@@ -113,6 +136,26 @@ class ProviderSettings(Strict):
     max_concurrency: int | None = Field(
         None, ge=0, le=1024, description="Calls at once for this account, over all workers; 0 is unlimited."
     )
+    max_waiting: int = Field(
+        MAX_WAITING,
+        ge=0,
+        le=100_000,
+        description="Calls of one worker that wait while as many run as may; more get 503 at once (docs/pressure.md).",
+    )
+    adaptive: bool = Field(
+        True, description="Learn from the vendor's 429s how many calls at once it bears, and keep to that."
+    )
+    start_concurrency: int | None = Field(
+        None,
+        ge=1,
+        le=1024,
+        description="How many that is to begin with. Unset: max_concurrency, and without one all until the first 429.",
+    )
+    credentials: tuple[CredentialSettings, ...] = Field(
+        (),
+        max_length=64,
+        description="Several credentials for the same models, instead of one; calls go to the least busy.",
+    )
     region: Region | None = Field(None, description="Where it processes data, such as `ru`: for routes that ask.")
     tags: Tags = Field(frozenset(), description="Words of yours that routes ask for (`with_tags`).")
     timeouts: TimeoutSettings = Field(default_factory=TimeoutSettings)
@@ -137,6 +180,34 @@ class ProviderSettings(Strict):
         if self.client_cert is None and (self.client_key or self.client_key_password):
             raise ValueError("client_key and client_key_password belong to a client_cert, and there is none")
         return self
+
+    @model_validator(mode="after")
+    def _credentials_stand_apart(self) -> Self:
+        if self.credentials and self.api_key:
+            raise ValueError("api_key and credentials are given; keep one of them")
+        names = [label for label, _ in self.each()]
+        for number, label in enumerate(names):
+            if label in names[:number]:
+                raise ValueError(f"two credentials are called {label}; names stand once, and a number is a name, too")
+        for label, own in self.each():
+            if own.client_cert is None and (own.client_key or own.client_key_password):
+                raise ValueError(f"credential {label}: client_key belongs to a client_cert, and there is none")
+        return self
+
+    def each(self) -> tuple[tuple[str, "ProviderSettings"], ...]:
+        """The name of each credential, and the provider as if it had only this one. Without `credentials` the only one
+        has no name."""
+        if not self.credentials:
+            return (("", self),)
+        return tuple(
+            (one.name or str(number), self.model_copy(update=self._with(one)))
+            for number, one in enumerate(self.credentials, 1)
+        )
+
+    def _with(self, one: CredentialSettings) -> dict[str, Any]:
+        own = {name: getattr(one, name) for name in type(one).model_fields if name not in ("name", "weight", "options")}
+        given = {name: value for name, value in own.items() if value is not None}
+        return {**given, "options": {**self.options, **one.options}, "credentials": ()}
 
     @property
     def client_identity(self) -> tuple[Path, Path | None, Secret | None] | None:

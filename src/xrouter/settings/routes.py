@@ -21,6 +21,7 @@ from xrouter.core.policy import (
     StickyBy,
     Strategy,
 )
+from xrouter.settings.beside import BesideSettings
 from xrouter.settings.strict import Strict
 
 
@@ -97,7 +98,7 @@ class FallbackSettings(Strict):
     content_policy: list[str] = Field(default_factory=list, description="A vendor's content policy refuses it.")
 
 
-class RouteSettings(Strict):
+class RouteSettings(BesideSettings):
     """The route of one name: an alias with a strategy and rules, or of a model's own id."""
 
     models: list[str] = Field(

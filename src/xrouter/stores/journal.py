@@ -145,6 +145,7 @@ class FileJournal:
             attempt.finish_reason,
             attempt.error,
             call.end_user,
+            attempt.on_operator,
             call.decision if attempt.number == 1 else None,
         )
         try:

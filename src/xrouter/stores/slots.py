@@ -1,24 +1,34 @@
-"""Slots that all processes of this host share: at most N calls at once for a vendor's credential.
+"""Slots of a vendor's credential: at most N calls at once over all processes of this host, and how they are waited for.
 
-A slot is an flock on one of N files, so a process that dies gives its slots back. Within a process callers
-are served in turn, and a slot that comes free is handed on at once; a process asks again every few
-milliseconds only while it has callers waiting. A process that sees others wait lets them have their turn.
+A slot is an flock on one of N files, so a process that dies gives its slots back. Within a process tenants are served
+in turn (`core/turns.py`), and a slot that comes free is handed on at once; a process asks again every few milliseconds
+only while it has callers waiting. A process that sees others wait lets them have their turn.
+
+Where several nodes share a credential, this host may use the first so many files only: its share, a number in a file
+that every process maps (`stores/slot_shares.py`). Besides, each process keeps within its window: what it has learnt
+that the vendor bears (`core/window.py`).
 """
 
 import asyncio
 import fcntl
 import hashlib
 import os
-from collections import deque
 from pathlib import Path
-from types import TracebackType
 from typing import Final
 
+from xrouter.core.ports import QueueFull
+from xrouter.core.turns import Turns
+from xrouter.core.window import Window
 from xrouter.stores.files import try_lock
+from xrouter.stores.slot_shares import ShareFile
 
 _FIRST_POLL_S: Final = 0.005
 _LONGEST_POLL_S: Final = 0.02
-_MOST_SLOTS: Final = 1024  # settings refuse more
+MOST_SLOTS: Final = 1024
+"""Settings refuse more."""
+
+_NO_FILE: Final = -1
+"""The index of a slot where the credential has no limit but its window."""
 
 
 class HostSlots:
@@ -28,127 +38,175 @@ class HostSlots:
     each slot that was ever used here, plus one.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, shared: bool = False) -> None:
+        """`shared`: other nodes use the credentials, too, and a `SlotKeeper` says how much is this host's."""
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._directory = directory
-        self._rooms: dict[str, _Slots] = {}
+        self.directory = directory
+        self._shared = shared
+        self.rooms: dict[str, Room] = {}
 
-    def hold(self, name: str, limit: int, deadline: float) -> "_Hold":
-        """Hold one of `limit` slots called `name` within the returned context; 0 means no limit.
-
-        Waits in turn until the monotonic `deadline`, then raises TimeoutError. Raises ValueError for a limit
-        above 1024.
-        """
-        if limit > _MOST_SLOTS:
-            raise ValueError(f"at most {_MOST_SLOTS} slots, not {limit}")
-        if limit <= 0:
-            return _Hold(None, deadline)
-        slots = self._rooms.get(name)
-        if slots is None:
+    def room(self, name: str, limit: int, most_waiting: int, start: int = 0) -> "Room":
+        room = self.rooms.get(name)
+        if room is None:
+            if limit > MOST_SLOTS:
+                raise ValueError(f"at most {MOST_SLOTS} slots, not {limit}")
             stem = hashlib.sha256(name.encode()).hexdigest()[:32]
-            slots = self._rooms[name] = _Slots(self._directory, stem)
-        slots.limit = limit
-        return _Hold(slots, deadline)
+            room = self.rooms[name] = Room(name, self.directory / stem, Window(start, limit))
+        room.most_waiting = most_waiting
+        if room.limit != limit:
+            if limit > MOST_SLOTS:
+                raise ValueError(f"at most {MOST_SLOTS} slots, not {limit}")
+            room.limit = limit
+            room.window.bound(limit)
+            if limit and self._shared is not (room.share.read() is not None):
+                room.share.write(0 if self._shared else None)
+        return room
+
+    def load(self, name: str) -> float:
+        room = self.rooms.get(name)
+        return 0.0 if room is None else (room.running + room.waiting) / (room.limit or 1)
 
     def close(self) -> None:
         """Close every lock file, which frees what is still held."""
-        for slots in self._rooms.values():
-            slots.close()
-        self._rooms.clear()
+        for room in self.rooms.values():
+            room.close()
+        self.rooms.clear()
 
 
-class _Hold:
-    """One caller's slot, from entering to leaving."""
+class Room:
+    """The slots of one name: lock files `<stem>.<index>`, `<stem>.queue` that waiting processes share, and
+    `<stem>.share`. The port `Room`."""
 
-    __slots__ = ("_deadline", "_index", "_slots")
-
-    def __init__(self, slots: "_Slots | None", deadline: float) -> None:
-        self._slots = slots
-        self._deadline = deadline
-        self._index = -1
-
-    async def __aenter__(self) -> None:
-        slots = self._slots
-        if slots is None:
-            return
-        index = slots.take() if not slots.waiters else None
-        self._index = await slots.wait(self._deadline) if index is None else index
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._slots is not None:
-            self._slots.give_back(self._index)
-
-
-class _Slots:
-    """The slots of one name: lock files `<stem>.<index>`, and `<stem>.queue` that waiting processes share."""
-
-    def __init__(self, directory: Path, stem: str) -> None:
+    def __init__(self, name: str, path: Path, window: Window) -> None:
+        self.name = name
+        self.window = window
         self.limit = 0
-        self.waiters: deque[asyncio.Future[int]] = deque()
-        self._directory = directory
-        self._stem = stem
+        self.most_waiting = 0
+        self.running = 0
+        self.refused = 0
+        self.path = path
+        self._turns: Turns[asyncio.Future[int]] = Turns()
         self._fds: dict[int, int] = {}
         self._held: set[int] = set()
-        self._queue_fd = self._open("queue")
+        self._queue_fd = -1
+        self._share: ShareFile | None = None
         self._poll_s = _FIRST_POLL_S
         self._poll: asyncio.TimerHandle | None = None
 
-    def take(self) -> int | None:
-        """A slot that nobody on this host holds, or None."""
-        if len(self._held) >= self.limit:
-            return None
-        for index in range(self.limit):
-            if index not in self._held and self._lock(index):
-                self._held.add(index)
-                return index
-        return None
+    @property
+    def waiting(self) -> int:
+        return len(self._turns)
 
-    async def wait(self, deadline: float) -> int:
-        """Stand in the queue. Raises TimeoutError at the `deadline`."""
+    @property
+    def held(self) -> frozenset[int]:
+        """The indices of the slots that this process holds."""
+        return frozenset(self._held)
+
+    @property
+    def share(self) -> ShareFile:
+        """How much of the limit this host has."""
+        if self._share is None:
+            self._share = ShareFile(self.file("share"))
+        return self._share
+
+    def take(self) -> int | None:
+        if self._turns:
+            return None
+        index = self._free()
+        if index is not None:
+            self.running += 1
+        return index
+
+    async def wait(self, tenant: str, deadline: float) -> int:
         loop = asyncio.get_running_loop()
         turn: asyncio.Future[int] = loop.create_future()
-        if not self.waiters:
-            fcntl.flock(self._queue_fd, fcntl.LOCK_SH)  # never waits for long: see `_others_wait`
+        begins = not self._turns
+        leaves = self._turns.join(tenant, turn, self.most_waiting)
+        if leaves is not None:
+            self.refused += 1
+            if leaves is turn:
+                raise QueueFull
+            if not leaves.done():
+                leaves.set_exception(QueueFull())
+        if begins and self.limit:
+            fcntl.flock(self._queue(), fcntl.LOCK_SH)  # never waits for long: see `_others_wait`
             self._poll_s = _FIRST_POLL_S
             self._poll_later()
-        self.waiters.append(turn)
         try:
             async with asyncio.timeout_at(deadline):
                 return await turn
         except BaseException:
-            if turn in self.waiters:
-                self.waiters.remove(turn)
+            if self._turns.leave(tenant, turn):
                 self._stop_when_empty()
-            if turn.done() and not turn.cancelled():  # a slot was handed over in the very moment we left
-                self.give_back(turn.result())
+            elif turn.done() and not turn.cancelled() and turn.exception() is None:
+                self.give_back(turn.result())  # a slot was handed over in the very moment we left
             raise
 
     def give_back(self, index: int) -> None:
-        """Hand the slot to the next in turn here, or free it for everybody."""
-        if self.waiters and index < self.limit and not self._others_wait() and self._grant(index):
+        self.running -= 1
+        if index == _NO_FILE:
+            while self._turns and self.running < self.window.limit and self._grant(_NO_FILE):
+                pass
+            return
+        may_pass_on = self._turns and index < self._top() and self.running < self.window.limit
+        if may_pass_on and not self._others_wait() and self._grant(index):
             return
         self._held.discard(index)
         fcntl.flock(self._fds[index], fcntl.LOCK_UN)
-        if self.waiters:  # it is the others' turn: come back after they had time to look
+        if self._turns:  # it is the others' turn: come back after they had time to look
             self._poll_s = _LONGEST_POLL_S
             self._poll_later()
+
+    def look(self) -> None:
+        """The share may have become larger: those who wait need not wait for the next look."""
+        if self._poll is not None:
+            self._poll.cancel()
+            self._try_again()
+
+    def file(self, suffix: str) -> Path:
+        return self.path.with_suffix(f".{suffix}")
 
     def close(self) -> None:
         """Close the files. Waiting callers must have left."""
         if self._poll is not None:
             self._poll.cancel()
         for fd in (self._queue_fd, *self._fds.values()):
-            os.close(fd)
+            if fd >= 0:
+                os.close(fd)
         self._fds.clear()
+        self._queue_fd = -1
+        if self._share is not None:
+            self._share.close()
+            self._share = None
+
+    def _free(self) -> int | None:
+        """A slot that nobody on this host holds, within the window, or None."""
+        if self.running >= self.window.limit:
+            return None
+        if not self.limit:
+            return _NO_FILE
+        if len(self._held) >= self.limit:
+            return None
+        for index in range(self._top()):
+            if index not in self._held and self._lock(index):
+                if index < self._top():
+                    self._held.add(index)
+                    return index
+                fcntl.flock(self._fds[index], fcntl.LOCK_UN)  # the share became smaller meanwhile
+                return None
+        return None
+
+    def _top(self) -> int:
+        """The slots from this index on belong to other nodes."""
+        share = self.share.read()
+        return self.limit if share is None or share > self.limit else share
 
     def _grant(self, index: int) -> bool:
-        """Give a held slot to the first in turn; False when everybody has just left."""
-        while self.waiters:
-            turn = self.waiters.popleft()
+        """Give a slot to whose turn it is; False when everybody has just left."""
+        while (turn := self._turns.next()) is not None:
             if not turn.done():
                 turn.set_result(index)
+                self.running += 1
                 self._stop_when_empty()
                 return True
         self._stop_when_empty()
@@ -156,10 +214,11 @@ class _Slots:
 
     def _try_again(self) -> None:
         self._poll = None
-        while self.waiters and (index := self.take()) is not None:
+        while self._turns and (index := self._free()) is not None:
             if not self._grant(index):
+                self.running += 1
                 self.give_back(index)
-        if self.waiters:
+        if self._turns:
             self._poll_s = min(self._poll_s * 2, _LONGEST_POLL_S)
             self._poll_later()
 
@@ -169,17 +228,23 @@ class _Slots:
         self._poll = asyncio.get_running_loop().call_later(self._poll_s, self._try_again)
 
     def _stop_when_empty(self) -> None:
-        if not self.waiters:
-            fcntl.flock(self._queue_fd, fcntl.LOCK_UN)
+        if not self._turns:
+            if self._queue_fd >= 0:
+                fcntl.flock(self._queue_fd, fcntl.LOCK_UN)
             if self._poll is not None:
                 self._poll.cancel()
                 self._poll = None
 
     def _others_wait(self) -> bool:
         """Does another process hold the queue's lock too? Asked by trying to have it alone for an instant."""
-        alone = try_lock(self._queue_fd)
-        fcntl.flock(self._queue_fd, fcntl.LOCK_SH)
+        alone = try_lock(self._queue())
+        fcntl.flock(self._queue(), fcntl.LOCK_SH)
         return not alone
+
+    def _queue(self) -> int:
+        if self._queue_fd < 0:
+            self._queue_fd = self._open("queue")
+        return self._queue_fd
 
     def _lock(self, index: int) -> bool:
         fd = self._fds.get(index)
@@ -188,4 +253,4 @@ class _Slots:
         return try_lock(fd)
 
     def _open(self, suffix: str) -> int:
-        return os.open(self._directory / f"{self._stem}.{suffix}", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        return os.open(self.file(suffix), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)

@@ -3,15 +3,17 @@
 import asyncio
 import signal
 import socket
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple
 
 import structlog
 
+from xrouter.core.ports import Topics
 from xrouter.settings import Settings
 from xrouter.supervisor.lifeline import ALIVE, READY, RELOAD, RETIRE, Lifeline
-from xrouter.supervisor.serve_one import OpenApplication, serve_one
+from xrouter.supervisor.serve_one import Application, serve_one
 from xrouter.supervisor.shutdown import Shutdown
+from xrouter.supervisor.siblings import Siblings
 
 _log = structlog.get_logger()
 
@@ -35,7 +37,11 @@ class Arguments(NamedTuple):
         return [str(value) for value in self]
 
 
-async def serve_as_worker(settings: Settings, open_app: OpenApplication, arguments: Arguments) -> int:
+OpenWorker = Callable[[Topics], Awaitable[Application]]
+"""Opens the application of one worker, which speaks with the others by what is given."""
+
+
+async def serve_as_worker(settings: Settings, open_app: OpenWorker, arguments: Arguments) -> int:
     """Serve until the supervisor says so, or is gone; the exit code."""
     listener = socket.socket(fileno=arguments.listener_fd)
     shutdown = Shutdown()
@@ -54,11 +60,19 @@ async def serve_as_worker(settings: Settings, open_app: OpenApplication, argumen
 
     # Until the application watches its configuration, which begins with a look at it, there is nothing to be told.
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, lambda: None)
-    lifeline = Lifeline(socket.socket(fileno=arguments.lifeline_fd), on_bytes=told, on_end=orphaned)
+    siblings = Siblings()
+    lifeline = Lifeline(
+        socket.socket(fileno=arguments.lifeline_fd), on_bytes=told, on_end=orphaned, on_message=siblings.take
+    )
+    siblings.join(lifeline)
     beating = asyncio.create_task(_beat(lifeline, arguments.heartbeat_s))
     try:
         return await serve_one(
-            settings, open_app, lambda url: lifeline.send(READY), listener=listener, shutdown=shutdown
+            settings,
+            lambda: open_app(siblings),
+            lambda url: lifeline.send(READY),
+            listener=listener,
+            shutdown=shutdown,
         )
     finally:
         beating.cancel()

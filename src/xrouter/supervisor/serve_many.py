@@ -88,7 +88,12 @@ class _Worker:
     """One worker process. `ended` is the task that waits for it and gives its exit code."""
 
     def __init__(
-        self, place: int, process: asyncio.subprocess.Process, end: socket.socket, on_ready: Callable[[], None]
+        self,
+        place: int,
+        process: asyncio.subprocess.Process,
+        end: socket.socket,
+        on_ready: Callable[[], None],
+        on_message: Callable[["_Worker", bytes], None],
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self.place = place
@@ -98,7 +103,12 @@ class _Worker:
         self._on_ready = on_ready
         self.started = self._last_sign = self._loop.time()
         self._process = process
-        self._lifeline = Lifeline(end, on_bytes=self._sign_of_life, on_end=lambda: None)
+        self._lifeline = Lifeline(
+            end,
+            on_bytes=self._sign_of_life,
+            on_end=lambda: None,
+            on_message=lambda words: on_message(self, words),
+        )
         self.ended = asyncio.create_task(self._wait())
 
     def _sign_of_life(self, words: bytes) -> None:
@@ -122,6 +132,11 @@ class _Worker:
 
     def reload(self) -> None:
         self._lifeline.send(RELOAD)
+
+    def tell(self, words: bytes) -> None:
+        """What another worker says to all."""
+        if not self.ended.done():
+            self._lifeline.send_message(words)
 
     def signal(self, number: signal.Signals) -> None:
         if self._process.returncode is None:
@@ -265,7 +280,7 @@ class _Crew:
             raise
         finally:
             theirs.close()
-        worker = _Worker(place, process, ours, self._one_serves)
+        worker = _Worker(place, process, ours, self._one_serves, self._tell_others)
         self._alive.add(worker)
         worker.ended.add_done_callback(lambda _: self._gone(worker))
         if self._stop.is_set():
@@ -275,6 +290,11 @@ class _Crew:
     def _one_serves(self) -> None:
         self._ever_served.set()
         self._count()
+
+    def _tell_others(self, speaker: _Worker, words: bytes) -> None:
+        for worker in self._alive:
+            if worker is not speaker:
+                worker.tell(words)
 
     def _gone(self, worker: _Worker) -> None:
         self._alive.discard(worker)

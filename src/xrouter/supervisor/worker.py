@@ -7,6 +7,7 @@ import uvloop
 
 from xrouter.app import App, open_app
 from xrouter.configuration.effective import load
+from xrouter.core.ports import Topics
 from xrouter.settings import ConfigError, load_settings
 from xrouter.supervisor.serve_as_worker import Arguments, serve_as_worker
 from xrouter.telemetry.logs import configure
@@ -29,8 +30,8 @@ def _run() -> int:
     logs = configure(settings.log_level, sys.stderr, secrets=(*secrets_in(settings), *secrets_in(effective.config)))
     arguments = Arguments.read(sys.argv[1:])
 
-    def opened() -> Awaitable[App]:
-        return open_app(settings, effective.config, logs, owner=False, reload_from=effective)
+    def opened(siblings: Topics) -> Awaitable[App]:
+        return open_app(settings, effective.config, logs, owner=False, reload_from=effective, siblings=siblings)
 
     return uvloop.run(serve_as_worker(settings, opened, arguments))
 

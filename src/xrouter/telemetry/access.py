@@ -7,7 +7,7 @@ from typing import Final
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from xrouter.core.call import Call
+from xrouter.core.call import Attempt, Call
 from xrouter.core.money import rub_text
 from xrouter.telemetry.logs import Logs
 
@@ -93,15 +93,22 @@ class AccessLog:
         self._put(_encode(line))
 
     def _add_attempts(self, line: _Line, call: Call) -> None:
-        last = call.attempts[-1]
+        last = call.attempts[-1] if len(call.attempts) == 1 else _last_own(call)
         line.deployment = last.deployment.id
         if last.first_content_at is not None:
             line.ttft = round(last.first_content_at - call.started_at, 6)
         sent = made = cost = 0
         for attempt in call.attempts:
+            if attempt.on_operator:
+                continue
             cost += attempt.cost_micro
             if attempt.usage is not None:
                 sent += attempt.usage.input_tokens
                 made += attempt.usage.output_tokens
         line.input_tokens, line.output_tokens = sent, made
         line.cost_rub = msgspec.Raw(rub_text(cost).encode())
+
+
+def _last_own(call: Call) -> Attempt:
+    """The last attempt that was made for the client."""
+    return next((one for one in reversed(call.attempts) if not one.on_operator), call.attempts[-1])

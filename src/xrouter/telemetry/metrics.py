@@ -26,6 +26,7 @@ from prometheus_client.registry import Collector
 from xrouter.core.call import Attempt, Call
 from xrouter.core.errors import GatewayError
 from xrouter.core.money import MICRO_PER_RUB
+from xrouter.core.vitals import Change
 from xrouter.telemetry.shared_dir import VARIABLE, Slot, forget_the_dead
 from xrouter.telemetry.tally import Add, Tallies
 
@@ -227,6 +228,43 @@ class Metrics:
             "Processes whose newest configuration cannot be used; they keep the old.",
             registry,
         )
+        self._ejections = Counter(
+            "xrouter_ejections",
+            "Times a deployment was taken out of service, by why. One that goes on failing counts once.",
+            ["deployment", "reason"],
+            registry=registry,
+        )
+        self._ejected = Gauge(
+            "xrouter_ejected",
+            "Processes that send a deployment no traffic, or one call at a time.",
+            ["deployment"],
+            registry=registry,
+            multiprocess_mode="livesum",
+        )
+        self._slots = Gauge(
+            "xrouter_slots",
+            "Calls by the credential that they are made with: running, waiting for a slot, and the window that was "
+            "learnt (of workers that have learnt one).",
+            ["account", "what"],
+            registry=registry,
+            multiprocess_mode="livesum",
+        )
+        self._slots_refused = Counter(
+            "xrouter_slots_refused", "Calls that found the queue for a slot full.", ["account"], registry=registry
+        )
+        self._overload_waiting = _gauge("xrouter_overload_waiting", "Requests waiting to be let in.", registry)
+        self._hedges = Counter(
+            "xrouter_hedges",
+            "Second attempts for a first token, and those that won.",
+            ["route", "what"],
+            registry=registry,
+        )
+        self._shadows = Counter(
+            "xrouter_shadow_copies",
+            "Copies of calls, and those that were left out.",
+            ["route", "what"],
+            registry=registry,
+        )
         self._workers = _gauge("xrouter_workers", "Processes that serve.", registry)
         self._worker_ends = Counter("xrouter_worker_ends", "Workers ended, by why.", ["reason"], registry=registry)
 
@@ -269,6 +307,17 @@ class Metrics:
         count(1)
         observe(seconds)
         overhead(max(0.0, seconds - call.upstream_s(call.started + seconds)))
+
+    def deployment_changed(self, change: Change) -> None:
+        """A deployment was ejected, or serves again."""
+        deployment = change.deployment.id
+        if deployment not in self._models:
+            deployment = OTHER
+        if change.reason is None:
+            self._ejected.labels(deployment).dec()
+        else:
+            self._ejected.labels(deployment).inc()
+            self._ejections.labels(deployment, change.reason).inc()
 
     def request_refused(self, dialect: str, status: int, code: str | None) -> None:
         found = self._calls.get((dialect, NONE, status, code))
@@ -323,6 +372,26 @@ class Metrics:
     def config_refused(self, refused: bool) -> None:
         """Whether there is a newer configuration that is no good."""
         self._config_refused.set(refused)
+
+    def slots_stand(self, account: str, *, running: int, waiting: int, window: int | None, refused: int) -> None:
+        """One credential, as this process sees it; `refused` since its start."""
+        for what, value in (("running", running), ("waiting", waiting), ("window", window or 0)):
+            self._slots.labels(account, what).set(value)
+        self._advance(self._slots_refused.labels(account), refused)
+
+    def overload_stands(self, waiting: int) -> None:
+        """Requests that wait to be let in."""
+        self._overload_waiting.set(waiting)
+
+    def hedges_stand(self, route: str, *, made: int, won: int) -> None:
+        """Since the start."""
+        self._advance(self._hedges.labels(route, "made"), made)
+        self._advance(self._hedges.labels(route, "won"), won)
+
+    def shadows_stand(self, route: str, *, copies: int, skipped: int) -> None:
+        """Since the start."""
+        self._advance(self._shadows.labels(route, "made"), copies)
+        self._advance(self._shadows.labels(route, "left_out"), skipped)
 
     def workers_serving(self, count: int) -> None:
         """How many workers the supervisor knows to serve; 1 where a process serves alone."""

@@ -2,9 +2,14 @@
 
 from collections.abc import Callable, Iterable
 
+import structlog
+
 from xrouter.core.call import Call
+from xrouter.core.vitals import Change
 from xrouter.telemetry.access import AccessLog
 from xrouter.telemetry.metrics import Metrics
+
+_log = structlog.get_logger()
 
 
 class Observer:
@@ -17,6 +22,18 @@ class Observer:
         self.request_refused = metrics.request_refused
         self.first_content = metrics.first_content
         self.in_flight = metrics.in_flight
+
+    def deployment_changed(self, change: Change) -> None:
+        """One line for each episode, however long it lasts and however often it is ejected in it."""
+        self._metrics.deployment_changed(change)
+        name = change.deployment.id
+        if change.reason is None:
+            _log.info("deployment serves again", deployment=name, after_s=round(change.seconds, 1))
+        else:
+            lasts_s = round(change.seconds, 1)
+            _log.warning(
+                "deployment ejected", deployment=name, why=change.reason, for_s=lasts_s, told_by_others=change.adopted
+            )
 
     def call_ended(
         self, call: Call, status: int, code: str | None, seconds: float, client: Callable[[], str | None]

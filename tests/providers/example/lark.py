@@ -14,7 +14,6 @@ import msgspec
 from xrouter.core.call import Attempt
 from xrouter.core.chat import Answer, AnswerMessage, ChatRequest, Choice, Delta, Event, Finish, FinishReason, Usage
 from xrouter.core.clock import Clock
-from xrouter.core.closing import closing
 from xrouter.core.deployment import Deployment
 from xrouter.core.errors import Invalid, ProviderUnavailable
 from xrouter.core.ports import ChatProvider
@@ -58,16 +57,15 @@ class Lark:
         self._headers = headers
         self._options = options
 
-    async def chat(self, request: ChatRequest, attempt: Attempt) -> AsyncGenerator[Event, None]:
+    def chat(self, request: ChatRequest, attempt: Attempt) -> AsyncGenerator[Event, None]:
         """See `core.ports.ChatProvider`."""
         body = upstream_body(request, attempt.deployment.upstream_model, self._options.voice)
         attempt.drop(tuple(name for name in request.fields if name not in _UNDERSTOOD))
-        async with self._exchange.post(self._url, headers=self._headers, body=body, attempt=attempt) as reply:
-            if request.stream:
-                async with closing(events := reply.decoded(LineReader(self, reply))):
-                    async for event in events:
-                        yield event
-                return
+        reply = self._exchange.post(self._url, headers=self._headers, body=body, attempt=attempt)
+        return reply.decoded(LineReader(self, reply)) if request.stream else self._answered(reply)
+
+    async def _answered(self, exchange: Reply) -> AsyncGenerator[Event, None]:
+        async with exchange as reply:
             line = self.read(reply, await reply.json())
         if not line.end:
             raise self._exchange.nonsense("without an end")

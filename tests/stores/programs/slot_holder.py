@@ -7,6 +7,8 @@ and every holder leaves a file in `inside/` while it holds.
 import asyncio
 import os
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from xrouter.core.ids import ulid
@@ -18,8 +20,20 @@ slots = HostSlots(root / "slots")
 inside = root / "inside"
 
 
+@asynccontextmanager
+async def hold(deadline: float) -> AsyncIterator[None]:
+    room = slots.room(name, limit, 1_000)
+    index = room.take()
+    if index is None:
+        index = await room.wait("", deadline)
+    try:
+        yield
+    finally:
+        room.give_back(index)
+
+
 async def hold_for_ever(deadline: float) -> None:
-    async with slots.hold(name, limit, deadline):
+    async with hold(deadline):
         sys.stdout.write("held\n")
         sys.stdout.flush()
         while os.getppid() == started_by:
@@ -33,7 +47,7 @@ def holders() -> int:
 async def take_turns(deadline: float) -> int:
     most = 0
     for _ in range(4):
-        async with slots.hold(name, limit, deadline):
+        async with hold(deadline):
             mark = inside / ulid()
             mark.touch()
             most = max(most, holders())

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from xrouter.core.errors import GatewayError, MethodNotAllowed, NoRoute, RateLimited, UpstreamError
+from xrouter.core.errors import QUEUE_FULL, GatewayError, MethodNotAllowed, NoRoute, RateLimited, UpstreamError
 
 _WORTH_WAITING_S = 60
 """Official clients believe a `Retry-After` up to here; for a longer one they would repeat within seconds."""
@@ -34,9 +34,9 @@ def headers(error: GatewayError) -> list[tuple[bytes, bytes]]:
     """`Allow` for a 405, and retry advice.
 
     Official clients repeat 408, 409, 429 and 5xx by themselves unless `x-should-retry` says no; we say no when the
-    vendors were already tried, so that retries do not multiply, and when a limit of the caller lets nothing pass for
-    longer than a minute, and when no deployment meets what is demanded. Every other 503 says when: a second from now
-    where nobody knows better.
+    vendors were already tried (a queue that was full let nobody try), so that retries do not multiply, when a limit of
+    the caller lets nothing pass for longer than a minute, and when no deployment meets what is demanded. Every other
+    503 says when: a second from now where nobody knows better.
     """
     found: list[tuple[bytes, bytes]] = []
     if isinstance(error, MethodNotAllowed):
@@ -47,7 +47,9 @@ def headers(error: GatewayError) -> list[tuple[bytes, bytes]]:
     if wait_s is not None:
         found.append((b"retry-after", str(max(1, ceil(wait_s))).encode()))
     if isinstance(error, UpstreamError | NoRoute):
-        found.append((b"x-should-retry", b"false"))
+        found.append((b"x-should-retry", b"true" if error.code == QUEUE_FULL else b"false"))
+        if isinstance(error, UpstreamError) and error.retry is not None:
+            found.append((b"x-xrouter-retry", error.retry.encode()))
     elif isinstance(error, RateLimited):
         found += error.headers
         if wait_s is not None and wait_s > _WORTH_WAITING_S:

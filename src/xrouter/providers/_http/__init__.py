@@ -110,6 +110,8 @@ class Exchange:
             said = f"{self.provider} was not reached ({error.reason}): {error}"
             if error.reason == "forbidden_address":
                 return ProviderUnavailable(said, provider=self.provider, code="provider_address_forbidden")
+            if error.reason == "dns":
+                return ProviderUnavailable(said, provider=self.provider, code="provider_name_unknown")
             kind = ProviderTimeout if error.reason == "timeout" else ProviderUnavailable
             return kind(said, provider=self.provider)
         return ProviderUnavailable(f"{self.provider} broke off ({error.reason}): {error}", provider=self.provider)
@@ -141,7 +143,7 @@ class Reply:
     A class, because `asynccontextmanager` costs 1.3 us a call more.
     """
 
-    __slots__ = ("_attempt", "_exchange", "_request", "_response", "_sent", "entered")
+    __slots__ = ("_attempt", "_exchange", "_request", "_response", "_sent")
 
     _response: Response
 
@@ -157,12 +159,10 @@ class Reply:
         self._exchange = exchange
         self._sent = sent
         self._attempt = attempt
-        self.entered = False
         on_sending = None if attempt is None else attempt.sending
         self._request = exchange.transport.request(method, url, headers=sent, body=body, on_sending=on_sending)
 
     async def __aenter__(self) -> "Reply":
-        self.entered = True
         try:
             self._response = await self._request.__aenter__()
         except TransportError as error:
@@ -198,8 +198,8 @@ class Reply:
         return await self._response.read(limit)
 
     def decoded(self, reader: PayloadReader) -> AsyncGenerator[Event, None]:
-        """The stream's events as `reader` makes them of each payload; see `events_of`. A reply that was not entered is
-        entered at the first of them, and left at the end."""
+        """The stream's events as `reader` makes them of each payload; see `events_of`. The reply is entered at the
+        first of them, not before, and left at the end."""
         return events_of(_Opening(self, reader))
 
     async def chunks(self) -> AsyncIterator[bytes]:
@@ -267,25 +267,21 @@ class Reply:
 
 
 class _Opening:
-    """A reply that is read with `reader`: entered, unless it was before."""
+    """A reply that is entered to be read with `reader`."""
 
-    __slots__ = ("_entered_before", "_reader", "_reply")
+    __slots__ = ("_reader", "_reply")
 
     def __init__(self, reply: Reply, reader: PayloadReader) -> None:
         self._reply = reply
         self._reader = reader
-        self._entered_before = reply.entered
 
     async def __aenter__(self) -> tuple[Reply, PayloadReader]:
-        if not self._entered_before:
-            await self._reply.__aenter__()
-        return self._reply, self._reader
+        return await self._reply.__aenter__(), self._reader
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if not self._entered_before:
-            await self._reply.__aexit__(kind, error, trace)
+        await self._reply.__aexit__(kind, error, trace)
 
 
 async def events_of(

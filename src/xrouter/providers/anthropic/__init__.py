@@ -12,13 +12,12 @@ import msgspec
 from xrouter.core.call import Attempt
 from xrouter.core.chat import ChatRequest, Event
 from xrouter.core.clock import Clock
-from xrouter.core.closing import closing
 from xrouter.core.deployment import Deployment
 from xrouter.core.errors import Invalid
 from xrouter.core.operation import Operation
 from xrouter.core.ports import ChatProvider
 from xrouter.providers import list_deployments, read_options, upstream_url
-from xrouter.providers._http import Exchange
+from xrouter.providers._http import Exchange, Reply
 from xrouter.settings import ConfigError, ProviderSettings
 from xrouter.transport import Transport
 
@@ -83,8 +82,8 @@ class Anthropic:
         self._whole_headers = {**headers, "Accept": "application/json"}
         self._options = options
 
-    async def chat(self, request: ChatRequest, attempt: Attempt) -> AsyncGenerator[Event, None]:
-        """See `core.ports.ChatProvider`."""
+    def chat(self, request: ChatRequest, attempt: Attempt) -> AsyncGenerator[Event, None]:
+        """See `core.ports.ChatProvider`. No generator itself: a stream is the reply's own."""
         try:
             upstream = vendor_request(request, attempt.deployment.upstream_model, self._options)
         except Invalid as error:
@@ -93,13 +92,12 @@ class Anthropic:
         attempt.clamp(upstream.clamped)
         headers = self._stream_headers if request.stream else self._whole_headers
         url = f"{self._base_url}/messages"
-        async with self._exchange.post(url, headers=headers, body=upstream.body, attempt=attempt) as reply:
-            reading = Reading(self._exchange.provider, reply.in_band, upstream.wants_object)
-            if request.stream:
-                async with closing(events := reply.decoded(StreamReader(reading))):
-                    async for event in events:
-                        yield event
-                return
+        reply = self._exchange.post(url, headers=headers, body=upstream.body, attempt=attempt)
+        reading = Reading(self._exchange.provider, reply.in_band, upstream.wants_object)
+        return reply.decoded(StreamReader(reading)) if request.stream else self._answered(reply, reading)
+
+    async def _answered(self, exchange: Reply, reading: Reading) -> AsyncGenerator[Event, None]:
+        async with exchange as reply:
             answer = read_answer(await reply.json(), reading)
         yield answer
 

@@ -8,7 +8,7 @@ https://github.com/yandex-cloud/cloudapi (yandex/cloud/ai/foundation_models/v1),
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from typing import Any, Final, TypeVar
 from uuid import NAMESPACE_OID, uuid4, uuid5
@@ -16,7 +16,6 @@ from uuid import NAMESPACE_OID, uuid4, uuid5
 from xrouter.core.call import Attempt, Phase
 from xrouter.core.chat import Answer, ChatRequest, Event
 from xrouter.core.clock import Clock
-from xrouter.core.closing import closing
 from xrouter.core.deployment import Deployment
 from xrouter.core.embeddings import Embeddings, EmbeddingsRequest
 from xrouter.core.errors import (
@@ -32,7 +31,7 @@ from xrouter.core.operation import Operation
 from xrouter.core.ports import ChatProvider
 from xrouter.core.secret import Secret
 from xrouter.providers import list_deployments, read_options, upstream_url
-from xrouter.providers._http import Exchange, LineParser, Reply, Token, TokenKeeper, log_in
+from xrouter.providers._http import Exchange, LineParser, PayloadReader, Reply, Token, TokenKeeper, events_of, log_in
 from xrouter.providers.openai_compatible import Reading as OpenAIReading
 from xrouter.providers.openai_compatible import StreamReader as OpenAIStreamReader
 from xrouter.providers.openai_compatible import read_answer as read_openai_answer
@@ -90,7 +89,9 @@ def deployments(name: str, settings: ProviderSettings) -> tuple[Deployment, ...]
     )
     if settings.max_concurrency is not None:
         return found
-    return tuple(one if Operation.CHAT in one.serves else replace(one, max_concurrency=0) for one in found)
+    return tuple(
+        one if Operation.CHAT in one.serves else replace(one, max_concurrency=0, adaptive=False) for one in found
+    )
 
 
 def connect(name: str, settings: ProviderSettings, http: Transport, clock: Clock) -> ChatProvider:
@@ -135,28 +136,36 @@ class YandexGPT:
         if not options.data_logging:
             self._headers["x-data-logging-enabled"] = "false"
 
-    async def chat(self, request: ChatRequest, attempt: Attempt) -> AsyncGenerator[Event, None]:
+    def chat(self, request: ChatRequest, attempt: Attempt) -> AsyncGenerator[Event, None]:
         """See `core.ports.ChatProvider`. An IAM token that the vendor no longer takes is replaced once, and the
         call repeated under the same attempt: a 401 is not billed."""
-        name = self._name(attempt)
-        native = self._options.surface == "native"
-        outgoing = self._outgoing(request, name, attempt)
+        outgoing = self._outgoing(request, self._name(attempt), attempt)
         attempt.drop(outgoing.dropped)
         attempt.clamp(outgoing.clamped)
+        if request.stream:
+            return events_of(self._streaming(outgoing, attempt))
+        return self._answered(outgoing, attempt)
+
+    @asynccontextmanager
+    async def _streaming(
+        self, outgoing: Outgoing, attempt: Attempt
+    ) -> AsyncGenerator[tuple[Reply, PayloadReader], None]:
+        async with self._asked(outgoing, attempt, stream=True) as reply:
+            yield reply, self._reader(reply, outgoing, f"call_{attempt.id}")
+
+    async def _answered(self, outgoing: Outgoing, attempt: Attempt) -> AsyncGenerator[Event, None]:
+        async with self._asked(outgoing, attempt, stream=False) as reply:
+            answer = self._answer(await reply.json(), reply, outgoing, f"call_{attempt.id}")
+        yield answer
+
+    @asynccontextmanager
+    async def _asked(self, outgoing: Outgoing, attempt: Attempt, *, stream: bool) -> AsyncGenerator[Reply, None]:
+        native = self._options.surface == "native"
         exchange = self._native if native else self._openai
         url = f"{self._native_url}/completion" if native else self._chat_url
-        accept = "text/event-stream" if request.stream and not native else "application/json"
+        accept = "text/event-stream" if stream and not native else "application/json"
         async with AsyncExitStack() as connection:
-            reply = await self._post(connection, exchange, url, outgoing.body, attempt, accept=accept)
-            call_ids = f"call_{attempt.id}"
-            if request.stream:
-                reader = self._reader(reply, outgoing, call_ids)
-                async with closing(events := reply.decoded(reader)):
-                    async for event in events:
-                        yield event
-                return
-            answer = self._answer(await reply.json(), reply, outgoing, call_ids)
-        yield answer
+            yield await self._post(connection, exchange, url, outgoing.body, attempt, accept=accept)
 
     async def embed(self, request: EmbeddingsRequest, attempt: Attempt) -> Embeddings:
         """See `core.ports.EmbeddingsProvider`. The vendor takes one text per call."""

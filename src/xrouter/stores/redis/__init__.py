@@ -7,6 +7,7 @@ from xrouter.core.clock import Clock
 from xrouter.core.secret import Secret
 from xrouter.stores.redis.counters import RedisCounters
 from xrouter.stores.redis.link import SETTLE_S, Link
+from xrouter.stores.redis.slots import RedisSlots
 from xrouter.stores.redis.topics import RedisTopics
 
 
@@ -21,6 +22,7 @@ class RedisStore:
         self.link = Link(url, clock, host, nodes=nodes, settle_s=settle_s)
         self.topics = RedisTopics(url, self.link, clock)
         self.counters = RedisCounters(self.link, self.topics, lease_s, clock)
+        self.slots = RedisSlots(self.link, host)
 
     def beside(self) -> tuple[Coroutine[Any, Any, None], ...]:
         """What runs beside the requests. Subscriptions come before."""

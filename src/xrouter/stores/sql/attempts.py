@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, Select, case, func, literal, or_, select, tuple_
+from sqlalchemy import Connection, Row, Select, and_, case, func, literal, not_, or_, select, tuple_
 
 from xrouter.core.accounts import ANYWHERE
 from xrouter.core.call import State
@@ -44,14 +44,28 @@ class SqlAttempts:
         return Page(items, cursor_after(_KIND, items[-1].started_at, items[-1].id) if more else None)
 
     async def spent_micro(self, key_id: str, since: tuple[float, ...]) -> tuple[int, ...]:
-        """What the attempts of a key cost that started at or after each point of `since`, in micro-roubles. One pass
-        over the key's rows, which an index leads to."""
+        """What the attempts of a key cost that started at or after each point of `since`, in micro-roubles, without
+        what the operator pays. One pass over the key's rows, which an index leads to."""
         cost, started = attempts.c.cost_micro, attempts.c.started_at
-        sums = [func.coalesce(func.sum(case((started >= point, cost), else_=0)), 0) for point in since]
+        sums = [
+            func.coalesce(func.sum(case((and_(started >= point, not_(attempts.c.on_operator)), cost), else_=0)), 0)
+            for point in since
+        ]
         query = select(*sums).where(attempts.c.key_id == key_id, started >= min(since))
 
         def work(connection: Connection) -> tuple[int, ...]:
             return tuple(int(found) for found in connection.execute(query).one())
+
+        return await self._database.read(work)
+
+    async def operator_spent_micro(self, key_id: str, since: float) -> int:
+        """What the operator pays of the attempts under this key that started at or after `since`."""
+        query = select(func.coalesce(func.sum(attempts.c.cost_micro), 0)).where(
+            attempts.c.key_id == key_id, attempts.c.started_at >= since, attempts.c.on_operator
+        )
+
+        def work(connection: Connection) -> int:
+            return int(connection.execute(query).scalar_one())
 
         return await self._database.read(work)
 
@@ -60,7 +74,10 @@ class SqlAttempts:
     ) -> dict[str, tuple[tuple[int, ...], float]]:
         """The same for several keys in one pass, and when each was last used; keys without an attempt are left out."""
         cost, started = attempts.c.cost_micro, attempts.c.started_at
-        sums = [func.coalesce(func.sum(case((started >= point, cost), else_=0)), 0) for point in since]
+        sums = [
+            func.coalesce(func.sum(case((and_(started >= point, not_(attempts.c.on_operator)), cost), else_=0)), 0)
+            for point in since
+        ]
         query = select(attempts.c.key_id, func.max(started), *sums).where(attempts.c.key_id.in_(key_ids))
         query = query.group_by(attempts.c.key_id)
 

@@ -23,7 +23,7 @@ from xrouter.stores.sql.schema import attempts
 _OUTCOME: Final = (
     "state", "phase", "first_content_at", "ended_at", "upstream_status", "upstream_request_id", "input_tokens",
     "output_tokens", "cached_tokens", "reasoning_tokens", "estimated", "cost_micro", "unpriced", "finish_reason",
-    "error",
+    "error", "on_operator",
 )  # fmt: skip
 
 

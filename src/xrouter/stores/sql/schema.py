@@ -6,9 +6,9 @@ and a new `HEAD`; a test compares the tables that both ways make.
 
 from typing import Final
 
-from sqlalchemy import BigInteger, Boolean, Column, Double, Index, LargeBinary, MetaData, String, Table, Text
+from sqlalchemy import BigInteger, Boolean, Column, Double, Index, LargeBinary, MetaData, String, Table, Text, false
 
-HEAD: Final = "0004"
+HEAD: Final = "0005"
 """The revision that this code works with."""
 
 metadata = MetaData()
@@ -158,6 +158,7 @@ attempts = Table(
     Column("finish_reason", Text),
     Column("error", Text),
     Column("end_user", Text),
+    Column("on_operator", Boolean, nullable=False, server_default=false()),
     Column("decision", LargeBinary),  # packed: core/decision.py
     Index("attempts_started", "started_at", "id"),
     Index("attempts_key", "key_id", "started_at", "id"),
