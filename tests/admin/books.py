@@ -15,6 +15,7 @@ import uvicorn
 from fastapi import FastAPI
 from sqlalchemy import Connection, delete, insert
 
+from xrouter.admin.pressure import DoorState, Pressure
 from xrouter.admin.routes import build
 from xrouter.configuration.standing import Standing
 from xrouter.core.accounts import ANYWHERE
@@ -177,8 +178,14 @@ class Stores:
     def build(self) -> FastAPI:
         return build(
             keys=self.keys, accounts=self.accounts, plans=self.plans, attempts=self.attempts, writes=self.writes,
-            explain=self.explain, standing=lambda: STANDING, authenticate=self.authenticate, clock=self.clock,
+            explain=self.explain, standing=lambda: STANDING, deployments=list, authenticate=self.authenticate,
+            clock=self.clock, pressure=calm,
         )  # fmt: skip
+
+
+def calm() -> Pressure:
+    """Nobody calls."""
+    return Pressure(door=DoorState(inside=0, waiting=0, lagging=False), credentials=[], hedges=[], shadows=[])
 
 
 def _empty(connection: Connection) -> None:

@@ -26,8 +26,10 @@ ADMIN_ROUTES = [
     ("POST", "/admin/keys/x/rotate"),
     ("GET", "/admin/attempts"),
     ("GET", "/admin/config"),
+    ("GET", "/admin/deployments"),
     ("GET", "/admin/generations/x/route"),
     ("GET", "/admin/openapi.json"),
+    ("GET", "/admin/pressure"),
     *((method, "/api/v1/keys") for method in ("GET", "POST")),
     *((method, "/api/v1/keys/x") for method in ("GET", "PATCH", "DELETE")),
 ]

@@ -207,6 +207,14 @@ async def test_searches_and_cursors_of_the_other_tenant_find_what_nobodys_find(
         assert theirs.name not in json.dumps(pages[0][1])
 
 
+async def test_what_all_share_is_for_the_installation_alone(plane: Plane, tenants: tuple[Tenant, Tenant]) -> None:
+    ours, _ = tenants
+    status, answer, _ = await ours.ask(ours.secret, "GET", "/admin/pressure")
+    assert (status, answer["error"]["code"]) == (403, "insufficient_permissions")
+    status, answer, _ = await ours.ask("root", "GET", "/admin/pressure")
+    assert (status, answer["credentials"]) == (200, [])
+
+
 async def test_lists_show_what_is_below_and_nothing_else(plane: Plane, tenants: tuple[Tenant, Tenant]) -> None:
     ours, theirs = tenants
     seen = json.dumps(await everything(ours, ours.secret))

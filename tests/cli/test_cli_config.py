@@ -271,3 +271,31 @@ def test_a_good_route_is_counted_and_explained(run: Run, tmp_path: Path) -> None
         "strategy": "fastest",
         "regions": ["ru"],
     }
+
+
+def test_each_credential_of_a_provider_is_explained_and_none_is_shown(run: Run) -> None:
+    keys = ("Zmlyc3Q6Zmlyc3Q=", "c2Vjb25kOnNlY29uZA==")
+    file = f"""
+providers:
+  giga:
+    kind: gigachat
+    models: [GigaChat-2, Embeddings]
+    credentials:
+      - api_key: {keys[0]}
+      - name: spare
+        api_key: {keys[1]}
+        scope: GIGACHAT_API_CORP
+        options: {{user: never shown}}
+"""
+    result = run(file.replace("        options: {user: never shown}\n", ""), "check")
+    assert (result.exit_code, result.stdout.split(",")[:2]) == (0, ["good: 1 providers", " 2 models"])
+    result = run(file.replace("        options: {user: never shown}\n", ""), "explain")
+    found = yaml.safe_load(result.stdout)["providers"]["giga"]
+    assert {name: slots["at_once"] for name, slots in found["slots"].items()} == {"giga#1": 1, "giga#spare": 10}
+    assert found["settings"]["credentials"][1] == {"api_key": "***", "name": "spare", "scope": "GIGACHAT_API_CORP"}
+    assert [*found["models"]] == ["giga/GigaChat-2", "giga/Embeddings"]
+    wrong = run(file, "check")
+    assert wrong.exit_code == 1
+    said = str(wrong.exception)
+    assert "providers.giga.credentials.1.options: user and password belong together" in said
+    assert not [key for key in keys if key in result.stdout + said]

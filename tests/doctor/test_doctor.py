@@ -1,6 +1,7 @@
 """`xrouter doctor` against simulated vendors, TLS servers of our own, broken hosts, databases and directories."""
 
 import asyncio
+import base64
 import json
 import os
 import socket
@@ -72,6 +73,18 @@ def test_a_good_place_is_good(vendors: Simulators, doctor: Doctor) -> None:
     assert states(found, "database") == {"reachable": "skipped"}
     assert states(found, "data directory") == {"rights": "skipped"}
     assert not any(row["path"].endswith("/chat/completions") for row in vendors.requests())
+
+
+def test_each_credential_is_looked_at(vendors: Simulators, doctor: Doctor) -> None:
+    base = config_for(vendors.url)["providers"]["gigachat"]
+    refused = base64.b64encode(b"client:wrong").decode()
+    several = {name: value for name, value in base.items() if name != "api_key"}
+    several["credentials"] = [{"api_key": base["api_key"]}, {"name": "old", "api_key": refused}]
+    code, found = doctor({"providers": {"giga": several}, "simulated": True})
+    assert code == 1
+    assert states(found, "providers.giga#1")["login"] == "good"
+    assert states(found, "providers.giga#old")["login"] == "failed"
+    assert refused not in str(found)
 
 
 def test_a_closed_port_is_told_with_its_mend(doctor: Doctor) -> None:

@@ -64,7 +64,7 @@ class TurnsLikeLists(RuleBasedStateMachine):
 
     @invariant()
     def as_many_as_the_lists_hold(self) -> None:
-        assert len(self.turns) == sum(map(len, self.lines.values())) <= self.MOST
+        assert self.turns.waiting == sum(map(len, self.lines.values())) <= self.MOST
 
     def _out(self, tenant: str, one: int) -> None:
         self.lines[tenant].remove(one)
@@ -116,4 +116,4 @@ def test_who_fills_the_queue_makes_room_for_a_newcomer() -> None:
 def test_no_place_at_all_refuses_everybody() -> None:
     turns: Turns[str] = Turns()
     assert turns.join("a", "one", 0) == "one"
-    assert len(turns) == 0
+    assert turns.waiting == 0

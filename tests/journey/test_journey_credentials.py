@@ -24,6 +24,7 @@ def many(vendors: Simulators, tmp_path_factory: pytest.TempPathFactory) -> Itera
         "many": base | {"credentials": [pers | {"api_key": basic(f"many-{number}")} for number in range(3)]},
         "half": base
         | {"credentials": [{"api_key": REFUSED}, {"name": "good", "api_key": basic("half")}], "models": ["GigaChat-2"]},
+        "alone": base | {"api_key": basic("alone"), "max_concurrency": 0, "scope": "GIGACHAT_API_PERS"},
         "eager": base
         | {
             "credentials": [
@@ -73,6 +74,27 @@ async def test_a_429_of_one_account_is_the_next_ones_call(vendors: Simulators, m
         answers = await at_once(many, 4, chat_body("eager/GigaChat-2", "say 10 words"))
         assert {status for status, _ in answers} == {200}
     assert {row["status"] for row in vendors.requests()} <= {200, 429}
+
+
+async def test_a_limit_that_nobody_told_is_learnt_from_the_vendors_refusals(vendors: Simulators, many: Gateway) -> None:
+    vendors.control("settings", limits={"GIGACHAT_API_PERS": 3}, pace_ms=2)
+    async with session(many) as client:
+
+        async def one() -> int:
+            async with client.post(CHAT, json=chat_body("alone/GigaChat-2", "say 5 words")) as answer:
+                await answer.read()
+                return answer.status
+
+        refused: list[int] = []
+        for _ in range(10):
+            before = len(vendors.requests())
+            await asyncio.gather(*(one() for _ in range(12)))
+            refused.append(sum(row["status"] == 429 for row in vendors.requests()[before:]))
+        async with client.get("/admin/pressure") as answer:
+            told = {found["account"]: found for found in (await answer.json())["credentials"]}["alone"]
+    assert told["shrinks"] >= 1
+    assert 1 <= told["window"] <= 5
+    assert refused[0] > max(refused[-3:]), refused
 
 
 async def test_a_key_is_taken_away_and_another_comes_while_it_runs(

@@ -120,7 +120,7 @@ async def test_only_a_revision_that_says_so_takes_something_away(database_url: s
     finally:
         event.remove(Engine, "before_cursor_execute", listen)
     await database.close()
-    assert any("CREATE" in statement for statement in said)
+    assert any("CREATE" in statement or "ADD COLUMN" in statement for statement in said)
     if not migrate._contracts(script):
         assert [statement for statement in said if _TAKES_AWAY.search(statement)] == []
 

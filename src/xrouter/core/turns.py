@@ -14,23 +14,20 @@ T = TypeVar("T")
 
 
 class Turns(Generic[T]):
-    """Whoever waits is known by identity or hash, and stands in one line only."""
+    """Whoever waits is known by identity or hash, and stands in one line only. `waiting` is how many do."""
 
-    __slots__ = ("_count", "_lines")
+    __slots__ = ("_lines", "waiting")
 
     def __init__(self) -> None:
         self._lines: OrderedDict[str, OrderedDict[T, None]] = OrderedDict()  # in the order of the next turns
-        self._count = 0
-
-    def __len__(self) -> int:
-        return self._count
+        self.waiting = 0
 
     def join(self, tenant: str, one: T, most: int) -> T | None:
         """`one` waits in its tenant's line. Returns who must leave because more than `most` would wait: nobody, the
         last of the longest line, or `one` itself, where its own line is as long as any."""
         line = self._lines.get(tenant)
         leaves: T | None = None
-        if self._count >= most:
+        if self.waiting >= most:
             longest = max(self._lines, key=lambda name: len(self._lines[name]), default=tenant)
             if len(self._lines.get(longest, ())) <= (0 if line is None else len(line)) + 1:
                 return one
@@ -39,7 +36,7 @@ class Turns(Generic[T]):
         if line is None:
             line = self._lines[tenant] = OrderedDict()
         line[one] = None
-        self._count += 1
+        self.waiting += 1
         return leaves
 
     def next(self) -> T | None:
@@ -50,7 +47,7 @@ class Turns(Generic[T]):
         one, _ = line.popitem(last=False)
         if line:
             self._lines[tenant] = line
-        self._count -= 1
+        self.waiting -= 1
         return one
 
     def leave(self, tenant: str, one: T) -> bool:
@@ -61,5 +58,5 @@ class Turns(Generic[T]):
         del line[one]
         if not line:
             del self._lines[tenant]
-        self._count -= 1
+        self.waiting -= 1
         return True

@@ -6,7 +6,7 @@ from types import TracebackType
 
 from xrouter.core.call import Attempt, Phase
 from xrouter.core.closing import NOTHING, UNBOUND, Nothing, Unbound
-from xrouter.core.errors import QUEUE_FULL, ProviderRateLimited, ProviderTimeout
+from xrouter.core.errors import ProviderRateLimited, ProviderTimeout
 from xrouter.core.ports import QueueFull
 from xrouter.gateway.gateway import Gateway
 
@@ -58,7 +58,7 @@ class _Slot:
                 f"{deployment.max_waiting} more wait already. Try again in a second, or add an account, a fallback "
                 "model, or raise max_waiting.",
                 provider=deployment.provider,
-                code=QUEUE_FULL,
+                code="provider_queue_full",
                 retry_after_s=_FULL_RETRY_S,
             ) from None
         attempt.began = self._clock.monotonic()

@@ -95,7 +95,7 @@ class Room:
 
     @property
     def waiting(self) -> int:
-        return len(self._turns)
+        return self._turns.waiting
 
     @property
     def held(self) -> frozenset[int]:
@@ -110,8 +110,11 @@ class Room:
         return self._share
 
     def take(self) -> int | None:
-        if self._turns:
+        if self._turns.waiting:
             return None
+        if not self.limit and self.running < self.window.limit:  # nearly always
+            self.running += 1
+            return _NO_FILE
         index = self._free()
         if index is not None:
             self.running += 1
@@ -120,7 +123,7 @@ class Room:
     async def wait(self, tenant: str, deadline: float) -> int:
         loop = asyncio.get_running_loop()
         turn: asyncio.Future[int] = loop.create_future()
-        begins = not self._turns
+        begins = not self._turns.waiting
         leaves = self._turns.join(tenant, turn, self.most_waiting)
         if leaves is not None:
             self.refused += 1
@@ -145,15 +148,15 @@ class Room:
     def give_back(self, index: int) -> None:
         self.running -= 1
         if index == _NO_FILE:
-            while self._turns and self.running < self.window.limit and self._grant(_NO_FILE):
+            while self._turns.waiting and self.running < self.window.limit and self._grant(_NO_FILE):
                 pass
             return
-        may_pass_on = self._turns and index < self._top() and self.running < self.window.limit
+        may_pass_on = self._turns.waiting and index < self._top() and self.running < self.window.limit
         if may_pass_on and not self._others_wait() and self._grant(index):
             return
         self._held.discard(index)
         fcntl.flock(self._fds[index], fcntl.LOCK_UN)
-        if self._turns:  # it is the others' turn: come back after they had time to look
+        if self._turns.waiting:  # it is the others' turn: come back after they had time to look
             self._poll_s = _LONGEST_POLL_S
             self._poll_later()
 
@@ -214,11 +217,11 @@ class Room:
 
     def _try_again(self) -> None:
         self._poll = None
-        while self._turns and (index := self._free()) is not None:
+        while self._turns.waiting and (index := self._free()) is not None:
             if not self._grant(index):
                 self.running += 1
                 self.give_back(index)
-        if self._turns:
+        if self._turns.waiting:
             self._poll_s = min(self._poll_s * 2, _LONGEST_POLL_S)
             self._poll_later()
 
@@ -228,7 +231,7 @@ class Room:
         self._poll = asyncio.get_running_loop().call_later(self._poll_s, self._try_again)
 
     def _stop_when_empty(self) -> None:
-        if not self._turns:
+        if not self._turns.waiting:
             if self._queue_fd >= 0:
                 fcntl.flock(self._queue_fd, fcntl.LOCK_UN)
             if self._poll is not None:
