@@ -269,3 +269,17 @@ def test_keys_are_made_listed_changed_and_deleted(client: OpenRouter) -> None:
         client.api_keys.get(hash="nobody")
     with pytest.raises(errors.OpenRouterError, match="limit"):
         client.api_keys.create(name="with a limit in money", limit=5.0)
+
+
+def test_the_endpoints_of_a_model(client: OpenRouter, model: str) -> None:
+    assert client.chat.send(model=model, messages=ask("echo: hi")).choices
+    author, _, slug = model.partition("/")
+    listed = client.endpoints.list(author=author, slug=slug).data
+    assert (listed.id, [one.tag for one in listed.endpoints]) == (model, [model])
+    (one,) = listed.endpoints
+    assert one.provider_name == author
+    assert one.status == 0
+    assert float(one.pricing.prompt) > 0
+    assert one.uptime_last_5m is None or 0 <= one.uptime_last_5m <= 100
+    if one.latency_last_30m is not None:
+        assert 0 < one.latency_last_30m.p50 <= one.latency_last_30m.p99

@@ -6,7 +6,7 @@ ends here.
 
 import asyncio
 import signal
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, MutableMapping
 from contextlib import suppress
 from dataclasses import replace
 from decimal import Decimal
@@ -14,13 +14,15 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import structlog
 
 from xrouter import providers
 from xrouter.admin import health, routes
 from xrouter.admin.pressure import CredentialState, DoorState, HedgeState, Pressure, ShadowState
-from xrouter.configuration import changes
 from xrouter.configuration.effective import Effective, load
+from xrouter.configuration.picture import Picture
+from xrouter.configuration.standing import Standing, leave
 from xrouter.configuration.watching import Watching
 from xrouter.core.accounts import TOPIC_ACCOUNTS
 from xrouter.core.call import Caller
@@ -31,11 +33,11 @@ from xrouter.core.ids import ulid
 from xrouter.core.limits import TOPIC_RECALL
 from xrouter.core.money import rub_text
 from xrouter.core.operation import Operation
-from xrouter.core.ports import SLOTS_LEASE_S, ChatProvider, Closing, Topics
+from xrouter.core.ports import SLOTS_LEASE_S, ChatProvider, Topics
 from xrouter.core.vitals import Change
 from xrouter.core.window import ENDLESS
 from xrouter.dialects.data_plane import DataPlane
-from xrouter.dialects.exchange import JSON, Receive, Send, credential
+from xrouter.dialects.exchange import JSON, Exchange, Receive, Send, credential
 from xrouter.dialects.exchange import Scope as AsgiScope
 from xrouter.dialects.limits import Limits
 from xrouter.dialects.openai import problems
@@ -51,10 +53,12 @@ from xrouter.gateway.health import Station
 from xrouter.gateway.hedger import Hedger
 from xrouter.gateway.limiter import LEASE_S, Limiter
 from xrouter.gateway.shadower import Shadower
-from xrouter.providers._accounts import Account
+from xrouter.providers import _opened as opened
 from xrouter.providers._accounts import accounts as accounts_of
+from xrouter.providers._opened import OpenAccounts, Opened, transport_for
+from xrouter.replay import catalogue
+from xrouter.replay.stored import Explainer
 from xrouter.settings import Config, ConfigError, ProviderSettings, RouteSettings, RoutingSettings, Settings
-from xrouter.simulators import faults
 from xrouter.stores.books import Books, journals_of, open_books
 from xrouter.stores.host_counters import HostCounters, host_id, keep_nodes, known_nodes
 from xrouter.stores.journal import FileJournal
@@ -68,7 +72,6 @@ from xrouter.telemetry.metrics import Metrics
 from xrouter.telemetry.observer import Observer
 from xrouter.telemetry.redaction import Redaction, secrets_in
 from xrouter.telemetry.shared_dir import shared_dir
-from xrouter.transport import Transport
 from xrouter.transport.client import open_transport
 
 if TYPE_CHECKING:
@@ -81,6 +84,9 @@ GAUGES_INTERVAL_S = 0.25
 
 SHADOWS_INTERVAL_S = 2.0
 """How often the cost of shadow traffic is looked up in the books."""
+
+_KEEP_AGAIN_S = 5.0
+"""So long after the database was away somebody tries again to write down what is served."""
 
 _FIRST_POLL_S = 1.0
 """So long a worker waits for its keys before it serves; connections may be waiting for it already."""
@@ -96,7 +102,7 @@ async def open_app(
     siblings: Topics | None = None,
 ) -> "App":
     """A worker, ready to serve. The owner prepares the books and flushes; other workers find that done. With
-    `reload_from`, which gave `config`, credentials are taken over while it serves. `siblings` leads to the other
+    `reload_from`, which gave `config`, changes of it are taken over while it serves. `siblings` leads to the other
     workers of this host."""
     books = open_books(settings)
     waiting = await books.prepare_now_or_later() if owner else []
@@ -205,7 +211,7 @@ class App:
         owner: bool,
         siblings: Topics | None = None,
     ) -> None:
-        clock = SystemClock()
+        clock = self._clock = SystemClock()
         self._books = books
         self._owner = owner
         self._draining = False
@@ -214,8 +220,7 @@ class App:
         self._logs = logs
         self._trusted_proxies = settings.trusted_proxies
         self._tasks: list[asyncio.Task[None]] = []
-        self._transports: dict[str, Transport] = {}
-        self._replaced: list[Closing] = []  # providers whose credentials have changed, with work beside their calls
+        self._leaving: list[Opened] = []  # what calls of an earlier configuration are still with
         self._journal = FileJournal(journals_of(settings), clock)
         self._slots = HostSlots(settings.data_dir / "slots", shared=settings.redis_url is not None)
         self._counters = HostCounters(settings.data_dir / "limits", clock)
@@ -225,28 +230,23 @@ class App:
         if self._redis is not None:
             self._topics.append(self._redis.topics)
         self._keeper = self._open_keeper(clock)
-        self._deployments: dict[str, tuple[Deployment, ...]] = {}
-        self._speakers: dict[str, ChatProvider] = {}
-        for name, provider in config.providers.items():
-            found, speakers = self._connected(name, provider)
-            self._deployments[name] = found
-            self._speakers.update(speakers)
-        served = self._catalog(config, self._deployments)
-        self._served = dict(served.served)  # `take` changes it in place
-        served = replace(served, served=self._served)
+        self._opened = opened.open_accounts(config, settings.max_in_flight)
+        self._speakers = _speakers(self._opened)  # those in force: `take` changes it in place
+        served, shown = _build_catalog(settings, config, self._opened)
         self._open_rooms()
         if self._keeper is not None:
             self._keeper.begin()
-        self._hedgers: dict[str, Hedger] = {}
-        self._shadows: dict[str, Shadower] = {}
-        self._lay_beside(config, served)
+        self._hedgers, self._shadows = _beside(config, served)
         self._attempts = SqlAttempts(books.database)
         self._metrics = Metrics(shared_dir(), models=served.served)
+        self._metrics.config_taken(served.revision, None)
+        self._standing = Standing(shown, served.revision, clock.now())
+        self._leave_standing()
         logs.sink.on_dropped = self._metrics.log_lines_dropped
         self._observer = Observer(self._metrics, AccessLog(logs, frozenset(served.served)))
         self._gateway = Gateway(
             catalog=served,
-            providers=self._speakers,
+            providers=_speakers(self._opened),
             keys=books.keys,
             journal=self._journal,
             slots=self._slots,
@@ -259,13 +259,15 @@ class App:
         )
         self._gossip = Gossip(self._gateway.health)
         self._gateway.health.on_change = self._deployment_changed
-        self._data_plane = DataPlane(self._gateway, _limits(settings))
+        self._data_plane = DataPlane(self._gateway, _limits(settings), self._attempts)
         self._control_plane = routes.build(
             keys=books.keys,
             accounts=books.accounts,
             plans=books.plans,
             attempts=self._attempts,
             writes=books.writes,
+            explain=Explainer(lambda: self._gateway.catalog, books.decisions.picture),
+            standing=lambda: self._standing,
             deployments=self._stations,
             authenticate=self._authenticate,
             clock=clock,
@@ -298,6 +300,8 @@ class App:
             self._gauges(),
             self._data_plane.door.run(),
             limits.keep(self._limiter),
+            self._look_at_shadows(),
+            self._keep_configuration(self._standing),
         ]
         if self._settings.health_check_s:
             beside.append(self._checks().run())
@@ -308,8 +312,6 @@ class App:
             beside += self._redis.beside()
         if self._keeper is not None:
             beside.append(self._keeper.run())
-        if self._shadows:
-            beside.append(self._look_at_shadows())
         if self._owner:
             self._metrics.workers_serving(1)  # alone; several are counted by their supervisor
             beside.append(self._books.flusher.run())
@@ -347,10 +349,7 @@ class App:
             if self._redis is not None:
                 await self._redis.close()
             self._counters.close()
-            speakers = (*self._speakers.values(), *self._replaced)
-            await asyncio.gather(*(one.close() for one in speakers if isinstance(one, Closing)))
-            for transport in self._transports.values():
-                await transport.close()
+            await opened.let_go([*self._opened.values(), *self._leaving])
             await self._books.database.close()
 
     def _why_not_ready(self) -> str | None:
@@ -359,41 +358,80 @@ class App:
         return None if self._books.keys.current else "database_unavailable"
 
     def watch(self, effective: Effective) -> None:
-        """Take over changed credentials from now on: at SIGHUP, and when a file of the configuration changes."""
+        """Take over a changed configuration from now on: at SIGHUP, and when a file of it changes."""
         settings = self._settings
-        watching = Watching(effective, lambda: load(settings, vendors=True), self.take, settings.reload_s)
+        watching = Watching(effective, lambda: load(settings, vendors=True), self, settings.reload_s)
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, watching.hurry)
         self._tasks.append(asyncio.create_task(watching.run()))
 
-    def take(self, config: Config, files: frozenset[Path] = frozenset()) -> None:
-        """Serve with the credentials, options and prices of `config` from the next call on; what runs ends as it
-        began, on connections that stay. `files` have another content now: a provider whose options name one of them
-        reads it again. What cannot be changed so is named in the log. Raises `ConfigError`, and nothing has changed."""
-        taken, left = changes.take(self._config, config)
-        deployments: dict[str, tuple[Deployment, ...]] = dict(self._deployments)
-        speakers: dict[str, ChatProvider] = {}
-        changed = [
-            name
-            for name, provider in taken.providers.items()
-            if provider != self._config.providers[name] or changes.files_of(provider) & files
-        ]
-        for name in changed:
-            deployments[name], fresh = self._connected(name, taken.providers[name])
-            speakers.update(fresh)
-        served = self._catalog(taken, deployments).served
-        known = (*secrets_in(self._settings), *secrets_in(self._config), *secrets_in(taken))
+    def take(self, effective: Effective, changed: frozenset[Path] = frozenset()) -> None:
+        """Serve by it from the next request on, all of it in one step. What runs goes on with what it began with:
+        its gateway, which is a value. `changed` are files with another content now. Raises `ConfigError`, and nothing
+        has changed."""
+        config, before = effective.config, self._opened
+        after = opened.open_accounts(config, self._settings.max_in_flight, before, changed)
+        served, shown = _build_catalog(self._settings, config, after)
+        hedgers, shadows = _beside(config, served, self._hedgers, self._shadows)
+        # From here on nothing fails and nothing waits.
+        known = (*secrets_in(self._settings), *secrets_in(self._config), *secrets_in(config))
         self._logs.redaction = Redaction(known)
-        self._deployments = deployments
-        former = [old for name, old in self._speakers.items() if name in speakers]
-        self._replaced += [old for old in former if isinstance(old, Closing)]
+        self._config, self._opened = config, after
+        self._observer.serve(served.served)
+        speakers = _speakers(after)
+        copies = frozenset(copy for one in self._shadows.values() for copy in one.running)
+        self._hedgers, self._shadows = hedgers, shadows
+        self._gateway = replace(self._gateway, catalog=served, providers=speakers, hedgers=hedgers, shadows=shadows)
+        self._speakers.clear()
         self._speakers.update(speakers)
-        self._served.update(served)
         self._open_rooms()
-        self._config = taken
-        if changed:
-            _log.info("took over new credentials, options or prices", providers=changed)
-        if left:
-            _log.warning("some changes of the configuration take a restart", changes=left)
+        self._data_plane.serve(self._gateway)
+        gone = [one for name, one in before.items() if after.get(name) is not one]
+        self._leaving += gone
+        self._metrics.config_taken(served.revision, self._standing.revision)
+        self._metrics.config_refused(False)
+        self._standing = Standing(shown, served.revision, self._clock.now())
+        self._leave_standing()
+        self._tasks = [task for task in self._tasks if not task.done()]
+        self._tasks.append(asyncio.create_task(self._let_go(gone, copies, frozenset(self._data_plane.running))))
+        self._tasks.append(asyncio.create_task(self._keep_configuration(self._standing)))
+        _log.info("took over the configuration", revision=served.revision, accounts=opened.differing(before, after))
+
+    def refuse(self, problems: tuple[str, ...]) -> None:
+        """The newest configuration cannot be used; without problems, it is in use again."""
+        since = self._clock.now() if problems else None
+        self._standing = replace(self._standing, problems=problems, problems_since=since)
+        self._metrics.config_refused(bool(problems))
+
+    def _leave_standing(self) -> None:
+        """For `xrouter config plan`. A few kilobytes, once for each change."""
+        try:
+            leave(self._standing, self._settings.data_dir)
+        except OSError as error:
+            _log.warning("what is served could not be noted in the data directory", reason=str(error))
+
+    async def _keep_configuration(self, standing: Standing) -> None:
+        """In the books, so that what is decided by it can be explained when it is long gone."""
+        picture = msgspec.json.encode(standing.picture, order="deterministic").decode()
+        while True:
+            try:
+                await self._books.decisions.keep(standing.revision, picture, standing.since)
+            except DatabaseUnavailable:
+                await asyncio.sleep(_KEEP_AGAIN_S)
+            else:
+                return
+
+    async def _let_go(
+        self, gone: Iterable[Opened], copies: frozenset[asyncio.Task[None]], running: frozenset[Exchange]
+    ) -> None:
+        """Close what only those calls are with that `running` holds, and those `copies` of calls, after the last of
+        them."""
+        while not running.isdisjoint(self._data_plane.running):  # noqa: ASYNC110 - minutes, and once for a change
+            await asyncio.sleep(GAUGES_INTERVAL_S)
+        if copies:
+            await asyncio.wait(copies)
+        for one in gone:
+            self._leaving.remove(one)
+        await opened.let_go(gone, [*self._opened.values(), *self._leaving])
 
     def _connect_topics(self) -> None:
         """What other processes tell us at once, and we them: changes of accounts and keys, how deployments do, and who
@@ -416,7 +454,7 @@ class App:
 
     def _stations(self) -> list[Station]:
         """Of every deployment that is served, once."""
-        served = {one.key: one for found in self._served.values() for one in found}
+        served = {one.key: one for found in self._gateway.catalog.served.values() for one in found}
         return [self._gateway.health.station(one) for one in served.values()]
 
     def _checks(self) -> Checks:
@@ -425,27 +463,10 @@ class App:
             gateway.health, self._speakers, gateway.clock, self._settings.health_check_s, gateway.health.chance
         )
 
-    def _connected(
-        self, name: str, provider: ProviderSettings
-    ) -> tuple[tuple[Deployment, ...], dict[str, ChatProvider]]:
-        """The deployments of one provider, and who speaks for each of its accounts, on connections that stay. Raises
-        `ConfigError`."""
-        found: list[Deployment] = []
-        speakers: dict[str, ChatProvider] = {}
-        for account in accounts_of(name, provider):
-            if account.name not in self._transports:
-                self._transports[account.name] = _open_transport(account, self._settings)
-            found += account.deployments()
-            speakers[account.name] = account.connect(self._transports[account.name], SystemClock())
-        return tuple(found), speakers
-
     def _share(self, nodes: int) -> None:
         """So many nodes are there: what this host gives out by itself where Redis is away."""
         self._counters.share = self._settings.limits_share or 1 / max(1, nodes)
         keep_nodes(self._settings.data_dir / "limits", nodes)
-
-    def _catalog(self, config: Config, deployments: Mapping[str, tuple[Deployment, ...]]) -> Catalog:
-        return _build_catalog(self._settings, config, [one for found in deployments.values() for one in found])
 
     async def _authenticate(self, headers: Mapping[str, str], scope: AsgiScope) -> Caller:
         found = credential(headers.get("authorization"), headers.get("x-api-key"), headers.get("api-key"))
@@ -508,29 +529,16 @@ class App:
 
     def _open_rooms(self) -> None:
         """Every credential's room is there before its first call: the keeper asks for its share."""
-        self._accounts = {
-            one.credential: one.account or one.provider for found in self._deployments.values() for one in found
-        }
-        for found in self._deployments.values():
-            for one in found:
-                if one.max_concurrency:
-                    self._slots.room(one.credential, one.max_concurrency, one.max_waiting, one.start_concurrency)
-
-    def _lay_beside(self, config: Config, served: Catalog) -> None:
-        """What the routes ask beside their calls. Raises `ConfigError`."""
-        problems = beside_problems(config.routes, served.served)
-        if problems:
-            raise ConfigError("\n".join(problems))
-        for name, route in config.routes.items():
-            if route.hedge is not None:
-                self._hedgers[name] = Hedger(route.hedge.word())
-            if route.shadow is not None:
-                self._shadows[name] = Shadower(name, route.shadow.word(), SystemClock())
+        each = [one for account in self._opened.values() for one in account.deployments]
+        self._accounts = {one.credential: one.account or one.provider for one in each}
+        for one in each:
+            if one.max_concurrency:
+                self._slots.room(one.credential, one.max_concurrency, one.max_waiting, one.start_concurrency)
 
     async def _look_at_shadows(self) -> None:
         """What copies have cost today, by all workers and nodes and before the last restart."""
         while True:
-            for shadower in self._shadows.values():
+            for shadower in [*self._shadows.values()]:
                 with suppress(DatabaseUnavailable):
                     since = shadower.look()
                     shadower.booked(since, await self._attempts.operator_spent_micro(shadower.key_id, since))
@@ -592,30 +600,38 @@ def _learnt(room: Room) -> int | None:
     return None if limit >= (room.limit or ENDLESS) else limit
 
 
-def _open_transport(account: Account, settings: Settings) -> Transport:
-    """As `transport_for`, but raises `ConfigError` that names the place, also for a kind that nobody knows."""
-    try:
-        providers.load(account.settings.kind)
-        return transport_for(account.provider, account.settings, settings.max_in_flight)
-    except ValueError as error:
-        raise ConfigError(f"{account.place}: {error}") from error
+def _speakers(accounts: OpenAccounts) -> dict[str, ChatProvider]:
+    return {name: one.speaker for name, one in accounts.items()}
 
 
-def _build_catalog(settings: Settings, config: Config, deployments: list[Deployment]) -> Catalog:
-    created = _since(settings)
-    try:
-        return catalog.build(
-            [replace(one, created=created) for one in deployments],
-            config.aliases,
-            settings.default_model or config.default_model,
-            default_models=config.default_models,
-            simulated=config.simulated,
-            fault_hint=faults.hint,
-            policies={name: route.policy(config.routing) for name, route in config.routes.items()},
-            usual=config.routing.policy(),
-        )
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
+def _build_catalog(settings: Settings, config: Config, accounts: OpenAccounts) -> tuple[Catalog, Picture]:
+    """What is served, for the pipeline and for people. Raises `ConfigError`."""
+    deployments = [one for account in accounts.values() for one in account.deployments]
+    return catalogue.of_config(config, deployments, settings.default_model or config.default_model, _since(settings))
+
+
+def _beside(
+    config: Config,
+    served: Catalog,
+    hedgers: Mapping[str, Hedger] | None = None,
+    shadows: Mapping[str, Shadower] | None = None,
+) -> tuple[dict[str, Hedger], dict[str, Shadower]]:
+    """What the routes ask beside their calls; those that there are go on where their route says the same. Raises
+    `ConfigError`."""
+    problems = beside_problems(config.routes, served.served)
+    if problems:
+        raise ConfigError("\n".join(problems))
+    hedging: dict[str, Hedger] = {}
+    copying: dict[str, Shadower] = {}
+    for name, route in config.routes.items():
+        if route.hedge is not None:
+            hedger, hedge = (hedgers or {}).get(name), route.hedge.word()
+            hedging[name] = hedger if hedger is not None and hedger.hedge == hedge else Hedger(hedge)
+        if route.shadow is not None:
+            shadower, shadow = (shadows or {}).get(name), route.shadow.word()
+            same = shadower is not None and shadower.shadow == shadow
+            copying[name] = shadower if shadower is not None and same else Shadower(name, shadow, SystemClock())
+    return hedging, copying
 
 
 def _open_redis(settings: Settings, clock: Clock, on_nodes: Callable[[int], None]) -> "RedisStore | None":
@@ -652,22 +668,6 @@ def _limits(settings: Settings) -> Limits:
         overload_wait_s=settings.overload_wait_s,
         max_lag_s=settings.max_lag_s,
         trusted_proxies=settings.trusted_proxies,
-    )
-
-
-def transport_for(name: str, provider: ProviderSettings, max_connections: int) -> Transport:
-    """The client of one provider. Raises ValueError for a bundle or a proxy that cannot be used."""
-    return open_transport(
-        provider=name,
-        connect_timeout_s=provider.timeouts.connect_s,
-        ca_bundle=provider.ca_bundle,
-        client_cert=provider.client_identity,
-        proxy=provider.proxy,
-        allow_private=provider.allow_private,
-        max_connections=max_connections,  # every call we serve may be with this one provider
-        trusted_hosts=frozenset(
-            host for url in (provider.base_url, provider.auth_url) if url and (host := providers.own_host(url))
-        ),
     )
 
 

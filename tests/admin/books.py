@@ -17,9 +17,11 @@ from sqlalchemy import Connection, delete, insert
 
 from xrouter.admin.pressure import DoorState, Pressure
 from xrouter.admin.routes import build
+from xrouter.configuration.standing import Standing
 from xrouter.core.accounts import ANYWHERE
 from xrouter.core.call import Caller, Scope, State
 from xrouter.core.clock import ManualClock
+from xrouter.core.decision import Explanation
 from xrouter.core.records import AttemptFilter, AttemptRecord, Page
 from xrouter.core.secret import Secret
 from xrouter.gateway import authenticate
@@ -143,6 +145,9 @@ def _decoded(body: bytes) -> Any:
     return json.loads(body, parse_float=str) if body else None
 
 
+STANDING = Standing({"providers": {}}, "0123456789abcdef", 1_700_000_000.0, ("x.yaml:3: a: is wrong",), 1_700_000_060.0)
+
+
 class Stores:
     """The product's own stores on a database of this test's own; attempts are in memory."""
 
@@ -155,6 +160,9 @@ class Stores:
         self.plans = SqlPlans(database, self.clock, self.keys.learn)
         self.writes = SqlIdempotentWrites(database, pepper, self.clock)
         self.attempts: Any = Attempts(self.keys)
+
+    async def explain(self, packed: bytes) -> Explanation:
+        return Explanation("0123456789abcdef", packed.hex(), {}, ())
 
     async def reset(self) -> None:
         """Nothing but the keys of `CALLERS`."""
@@ -170,7 +178,8 @@ class Stores:
     def build(self) -> FastAPI:
         return build(
             keys=self.keys, accounts=self.accounts, plans=self.plans, attempts=self.attempts, writes=self.writes,
-            authenticate=self.authenticate, clock=self.clock, pressure=calm,
+            explain=self.explain, standing=lambda: STANDING, deployments=list, authenticate=self.authenticate,
+            clock=self.clock, pressure=calm,
         )  # fmt: skip
 
 

@@ -25,12 +25,15 @@ ADMIN_ROUTES = [
     *((method, path.removesuffix("/x")) for path in ONE.values() for method in ("GET", "POST")),
     ("POST", "/admin/keys/x/rotate"),
     ("GET", "/admin/attempts"),
+    ("GET", "/admin/config"),
+    ("GET", "/admin/deployments"),
+    ("GET", "/admin/generations/x/route"),
     ("GET", "/admin/openapi.json"),
     ("GET", "/admin/pressure"),
     *((method, "/api/v1/keys") for method in ("GET", "POST")),
     *((method, "/api/v1/keys/x") for method in ("GET", "PATCH", "DELETE")),
 ]
-ROUTES = [*ADMIN_ROUTES, ("GET", "/api/v1/generation"), ("GET", "/api/v1/key")]
+ROUTES = [*ADMIN_ROUTES, ("GET", "/api/v1/generation"), ("GET", "/api/v1/generation/x/route"), ("GET", "/api/v1/key")]
 WRITES = ("POST", "PATCH")
 
 
@@ -50,7 +53,7 @@ async def test_every_route_is_guarded_and_is_in_this_file() -> None:
     assert found == set(ROUTES)
     for route in routes:
         assert isinstance(route, GuardedRoute)
-        own = route.path in ("/api/v1/generation", "/api/v1/key")
+        own = route.path.startswith("/api/v1/generation") or route.path == "/api/v1/key"
         assert route.guard.scope is (Scope.MODELS if own else Scope.ADMIN)
 
 

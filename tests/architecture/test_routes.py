@@ -12,6 +12,8 @@ from xrouter.admin import health, routes
 from xrouter.core.clock import SystemClock
 from xrouter.dialects.data_plane import DataPlane
 from xrouter.dialects.limits import Limits
+from xrouter.dialects.openrouter.endpoints import SUFFIX
+from xrouter.dialects.openrouter.models import PATH
 
 API = Path(__file__).resolve().parents[2] / "docs" / "api.md"
 ANY: Any = SimpleNamespace()
@@ -19,12 +21,13 @@ LIMITS = Limits(max_body_bytes=1, status_wait_s=1, ping_s=1, max_in_flight=1, tr
 
 
 def data_plane() -> Iterator[str]:
-    gateway: Any = SimpleNamespace(catalog=SimpleNamespace(served={}))
+    gateway: Any = SimpleNamespace(catalog=SimpleNamespace(served={}), clock=SystemClock())
     plane = DataPlane(gateway, LIMITS)
     for path, methods in plane._exact.items():
         yield from (f"{method} {path}" for method in methods)
     for prefix, methods in plane._below.items():
         yield from (f"{method} {prefix}{{}}" for method in methods)
+    yield from (f"{method} {PATH}/{{}}{SUFFIX}" for method in plane._endpoints)
 
 
 def control_plane() -> Iterator[str]:
@@ -34,6 +37,8 @@ def control_plane() -> Iterator[str]:
         plans=ANY,
         attempts=ANY,
         writes=ANY,
+        explain=ANY,
+        standing=ANY,
         deployments=ANY,
         authenticate=ANY,
         clock=SystemClock(),

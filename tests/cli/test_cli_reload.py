@@ -1,12 +1,14 @@
-"""Credentials change under a running gateway: whole processes, simulated vendors."""
+"""The configuration changes under a running gateway: whole processes, simulated vendors."""
 
 import base64
 import json
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import pytest
@@ -96,7 +98,7 @@ def test_a_new_secret_is_taken_while_a_stream_runs(place: Gateway, vendors: Simu
     assert "data: [DONE]" in lines
     assert not any('"error"' in line for line in lines)
     assert key_of("second") not in place.log.read_text()
-    assert "took over new credentials" in place.log.read_text()
+    assert '"took over the configuration"' in place.log.read_text()
 
 
 def test_a_file_that_cannot_be_used_keeps_the_old_one_and_says_why(
@@ -118,20 +120,145 @@ def test_a_file_that_cannot_be_used_keeps_the_old_one_and_says_why(
     wait_until("the third credential", lambda: settled(place, vendors, "third"), log=place.log)
 
 
-def test_what_takes_a_restart_is_named(place: Gateway, vendors: Simulators) -> None:
+def change(place: Gateway, edit: Callable[[dict[str, Any]], None]) -> None:
+    """Another file, in one step."""
     path = place.directory / "xrouter.yaml"
     config = yaml.safe_load(path.read_text())
-    config["aliases"]["more"] = [MODEL]
-    path.write_text(yaml.safe_dump(config))
-    wait_until("the warning", lambda: "take a restart" in place.log.read_text(), log=place.log)
-    assert '"changes":["aliases"]' in place.log.read_text()
-    assert chat(place) == 200
+    edit(config)
+    fresh = path.with_suffix(".fresh")
+    fresh.write_text(yaml.safe_dump(config))
+    fresh.replace(path)
 
 
-def test_sighup_looks_at_once(vendors: Simulators, key_file: Path, tmp_path: Path) -> None:
+def status_of(place: Gateway, model: str) -> int:
+    body = {"model": model, "messages": [{"role": "user", "content": "hello"}]}
+    return http("POST", f"{place.url}/v1/chat/completions", body, place.key)[0]
+
+
+def everywhere(place: Gateway, model: str, status: int) -> bool:
+    """Whichever worker answers."""
+    return all(status_of(place, model) == status for _ in range(10))
+
+
+def metric(place: Gateway, name: str) -> dict[str, float]:
+    """By labels, as they stand on the page."""
+    with urlopen(f"{place.url}/metrics", timeout=10) as answer:
+        lines = answer.read().decode().splitlines()
+    found = (line.rpartition(" ") for line in lines if line.partition("{")[0].partition(" ")[0] == name)
+    return {label.removeprefix(name): float(value) for label, _, value in found}
+
+
+class Stream(threading.Thread):
+    """A streamed call, read in the background."""
+
+    def __init__(self, place: Gateway, model: str, words: int) -> None:
+        super().__init__()
+        body = {"model": model, "stream": True, "messages": [{"role": "user", "content": f"say {words} words"}]}
+        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {place.key}"}
+        self._request = Request(f"{place.url}/v1/chat/completions", json.dumps(body).encode(), headers)
+        self._begun = threading.Event()
+        self.lines: list[str] = []
+        self.start()
+        assert self._begun.wait(20)
+
+    def run(self) -> None:
+        with urlopen(self._request, timeout=60) as answer:
+            for line in answer:
+                self.lines.append(line.decode().strip())
+                self._begun.set()
+
+
+def test_everything_is_switched_while_streams_run_and_a_bad_file_changes_nothing(
+    place: Gateway, vendors: Simulators
+) -> None:
+    """Providers come and go, an alias turns round, a limit changes; in between a file that is no good."""
+    vendors.control("settings", pace_ms=60)
+    streams = [Stream(place, model, 60) for model in ("tbank/t-pro-it-2.1", MODEL, "both")]
+    assert status_of(place, "other/t-pro-it-2.1") == 404
+    before = http("GET", f"{place.url}/admin/config", key=place.key)[1]
+    assert before["problems"] == []
+    tbank = before["serving"]["providers"]["tbank"]
+
+    (place.directory / "xrouter.yaml").write_text("providers:\n  tbank:\n    kynd: x\n    models: [m]\n")
+    wait_until("refusals", lambda: metric(place, "xrouter_config_refused") == {"": place.workers}, log=place.log)
+    config = http("GET", f"{place.url}/admin/config", key=place.key)[1]
+    assert len(config["problems"]) == 1
+    assert config["problems"][0].endswith(
+        "xrouter.yaml:3: providers.tbank.kynd: is not a known key; did you mean 'kind'?"
+    )
+    assert (config["revision"], config["serving"]) == (before["revision"], before["serving"])
+    assert everywhere(place, "both", 200)
+
+    def edit(config: dict[str, Any]) -> None:
+        config.update(place.config)
+        providers = dict(config["providers"])
+        providers["other"] = providers.pop("tbank") | {"models": ["t-pro-it-2.1"]}
+        providers["gigachat"] = providers["gigachat"] | {"max_concurrency": 7, "timeouts": {"connect_s": 2.5}}
+        config["providers"] = providers
+        config["aliases"] = {"both": ["other/t-pro-it-2.1", MODEL], "more": ["other/t-pro-it-2.1"]}
+
+    change(place, edit)
+    wait_until("the new provider", lambda: everywhere(place, "other/t-pro-it-2.1", 200), log=place.log)
+    after = http("GET", f"{place.url}/admin/config", key=place.key)[1]
+    assert metric(place, "xrouter_config_refused") == {"": 0}
+    assert metric(place, "xrouter_config") == {
+        f'{{revision="{before["revision"]}"}}': 0,
+        f'{{revision="{after["revision"]}"}}': place.workers,
+    }
+    assert after["problems"] == []
+    assert after["problems_since"] is None
+    assert after["serving"]["providers"]["other"]["base_url"] == tbank["base_url"]
+    assert after["serving"]["deployments"][MODEL]["max_concurrency"] == 7
+    assert everywhere(place, "tbank/t-pro-it-2.1", 404)
+    assert everywhere(place, "more", 200)
+    body = {"model": "both", "messages": [{"role": "user", "content": "hello"}]}
+    rows = wait_until("rows", lambda: [row for row in place.attempts() if row["model"] == "both"], log=place.log)
+    assert http("POST", f"{place.url}/v1/chat/completions", body, place.key)[0] == 200
+    wait_until("the row", lambda: len([row for row in place.attempts() if row["model"] == "both"]) > len(rows))
+    assert next(row["deployment"] for row in place.attempts() if row["model"] == "both") == "other/t-pro-it-2.1"
+
+    for stream in streams:
+        stream.join(60)
+        assert "data: [DONE]" in stream.lines
+        assert not any('"error"' in line for line in stream.lines)
+    ended = wait_until("the streams' rows", lambda: [row for row in place.attempts() if row["streamed"]], log=place.log)
+    assert {row["state"] for row in ended} <= {"succeeded", "open"}
+
+
+def test_a_retry_of_a_call_from_before_goes_to_a_provider_that_is_gone(place: Gateway, vendors: Simulators) -> None:
+    """A running call keeps the whole configuration that it began with."""
+    vendors.control("settings", pace_ms=0)
+    answers: list[int] = []
+    model = "both+slow-headers"
+
+    def ask() -> None:
+        body = {"model": model, "messages": [{"role": "user", "content": "hello"}]}
+        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {place.key}"}
+        headers["x-xrouter-timeout-ms"] = "8000"
+        request = Request(f"{place.url}/v1/chat/completions", json.dumps(body).encode(), headers)
+        try:
+            with urlopen(request, timeout=60) as answer:
+                answers.append(answer.status)
+        except HTTPError as error:
+            answers.append(error.code)
+
+    running = threading.Thread(target=ask)
+    running.start()
+    wait_until("the first attempt", lambda: place.attempts(state="open"), log=place.log)
+    change(place, lambda config: (config["providers"].pop("tbank"), config.pop("aliases")))
+    wait_until("the change", lambda: everywhere(place, "both", 404), log=place.log)
+    assert not answers, "it still runs"
+    running.join(60)
+    assert answers == [504]
+    tried = [row["deployment"].partition("+")[0] for row in place.attempts() if row["model"] == model]
+    assert tried == ["tbank/t-pro-it-2.1", MODEL]
+
+
+@pytest.mark.parametrize("workers", [1, 2], ids=["alone", "two-workers"])
+def test_sighup_looks_at_once(vendors: Simulators, key_file: Path, tmp_path: Path, workers: int) -> None:
     vendors.control("reset")
     environment = {"XROUTER_RELOAD_S": "600"}
-    with gateway(tmp_path / "hup", configured(vendors, key_file), environment=environment) as place:
+    with gateway(tmp_path / "hup", configured(vendors, key_file), workers=workers, environment=environment) as place:
         assert served_as(place, vendors) == "first"
         key_file.write_text(key_of("second"))
         assert served_as(place, vendors) == "first"

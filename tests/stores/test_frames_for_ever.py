@@ -130,6 +130,7 @@ def test_the_journal_puts_each_value_in_the_place_of_its_name(
     attempt.cost_micro, attempt.finish_reason, attempt.error = 31, "length", "stalled"
     attempt.call.end_user = "pseudonym"
     attempt.on_operator = True
+    attempt.call.decision = b"\x01\xff"  # belongs to the first attempt, and this is the third
     journal.settle(attempt)
     journal.close()
     (segment,) = journal_root.glob("*/*.log")
@@ -155,4 +156,25 @@ def test_the_journal_puts_each_value_in_the_place_of_its_name(
         "unpriced": price is None,
         "end_user": "pseudonym",
         "on_operator": True,
+        "decision": None,
     }
+
+
+def test_the_first_attempt_brings_the_decision(journal_root: Path, clock: ManualClock, make_attempt: Any) -> None:
+    """With its intent and with its outcome: the flusher may see either alone. One that no record can hold is left
+    out."""
+    journal = FileJournal(journal_root, clock)
+    sent, unsent, huge = (make_attempt(journal, number=1) for _ in range(3))
+    for attempt in (sent, unsent, huge):
+        attempt.call.decision = b"\x01\xff\x00"
+        attempt.state = State.FAILED
+    huge.call.decision = bytes(70_000)
+    sent.sending()
+    for attempt in (sent, unsent, huge):
+        journal.settle(attempt)
+    journal.close()
+    (segment,) = journal_root.glob("*/*.log")
+    entries = read_frames(segment.read_bytes(), 100).entries
+    found = [(entry.id, entry.decision) for entry in entries]
+    packed = b"\x01\xff\x00"
+    assert found == [(sent.id, packed), (sent.id, packed), (unsent.id, packed), (huge.id, None)]

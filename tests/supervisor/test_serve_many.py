@@ -87,12 +87,12 @@ async def test_sigterm_drains_all_and_flushes_last(start, http, until):
     assert not list(server.data_dir.glob("metrics-*"))
 
 
-async def test_sighup_replaces_every_worker_without_a_refused_connection(start, http, until):
+async def test_sigusr2_replaces_every_worker_without_a_refused_connection(start, http, until):
     server = await start("fake_supervisor.py", workers=2, drain_delay_s=0.1, drain_max_s=30)
     before = await _all_serve(http, server, 2)
     stream = await http.get(f"{server.url}/stream?events=100")
     load = Load(http, server.url)
-    server.signal(signal.SIGHUP)
+    server.signal(signal.SIGUSR2)
     await until(lambda: "every worker is replaced" in server.log())
     await until(lambda: len(server.workers()) == 2)
     load.pids.clear()
@@ -107,14 +107,14 @@ async def test_sighup_replaces_every_worker_without_a_refused_connection(start, 
 
 
 @pytest.mark.parametrize("trouble", ["bad file", "workers that do not start"])
-async def test_sighup_with_trouble_keeps_the_old_workers(start, http, until, trouble):
+async def test_sigusr2_with_trouble_keeps_the_old_workers(start, http, until, trouble):
     server = await start("fake_supervisor.py", workers=1)
     before = await _all_serve(http, server, 1)
     if trouble == "bad file":
         (server.data_dir / "xrouter.yaml").write_text("providers: {p: {modles: [m]}}")
     else:
         (server.data_dir / "workers-are-broken").touch()
-    server.signal(signal.SIGHUP)
+    server.signal(signal.SIGUSR2)
     await until(lambda: "keep the old one" in server.log() or "the old ones stay" in server.log())
     assert set(server.workers()) == before == {await _pid(http, server.url)}
 

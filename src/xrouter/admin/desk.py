@@ -9,11 +9,11 @@ from fastapi import Path, Query
 from xrouter.admin import account_schemas as schemas
 from xrouter.admin.schemas import PageQuery
 from xrouter.core.accounts import Account, Kind, Place, Plan, nobody
-from xrouter.core.call import Caller
+from xrouter.core.call import Caller, Scope, State
 from xrouter.core.clock import Clock
-from xrouter.core.errors import Forbidden, Invalid
+from xrouter.core.errors import Forbidden, Invalid, NotFound
 from xrouter.core.ports import AccountAdmin, AttemptLog, KeyAdmin, PlanAdmin
-from xrouter.core.records import KeyRecord, KeySpec, NewKey
+from xrouter.core.records import AttemptRecord, KeyRecord, KeySpec, NewKey
 from xrouter.core.standing import ids_above
 
 ObjectId = Annotated[str, Path(max_length=64, pattern=r"^[A-Za-z0-9._-]+$")]
@@ -83,3 +83,28 @@ async def within(
 
 def bad_cursor() -> Invalid:
     return Invalid("The cursor is not one that this API gave out.", param="cursor", code="invalid_cursor")
+
+
+async def generation_of(desk: Desk, caller: Caller, generation_id: str, param: str) -> tuple[AttemptRecord, ...]:
+    """The attempts of a call that has ended, as far as the caller may see it: a key its own calls, an admin's key those
+    of the keys that it sees. Raises `NotFound`."""
+    found = await desk.attempts.of_call(generation_id)
+    if not found or not await _sees(desk, caller, found[0]):
+        raise NotFound(f"No generation has the id '{generation_id}'.", param=param)
+    if any(attempt.state is State.OPEN for attempt in found):
+        raise NotFound(
+            f"The generation '{generation_id}' still runs, or its outcome is on its way: ask again in a second.",
+            param=param,
+            code="generation_pending",
+            retry_after_s=1.0,
+        )
+    return found
+
+
+async def _sees(desk: Desk, caller: Caller, attempt: AttemptRecord) -> bool:
+    if attempt.key_id == caller.key_id:
+        return True
+    place = place_of(caller)
+    if not caller.may(Scope.ADMIN):
+        return False
+    return place.is_anywhere or await desk.keys.get(attempt.key_id, place) is not None

@@ -6,21 +6,23 @@ from typing import Annotated, Any
 from fastapi import Depends, FastAPI, Query, Response
 
 from xrouter.admin.account_routes import add_accounts, add_plans, listing
+from xrouter.admin.config_route import add_config
 from xrouter.admin.current_key import CurrentKey, current_key, periods
 from xrouter.admin.deployment_routes import Stations, add_deployments
-from xrouter.admin.desk import Desk, bad_cursor, installation_only, place_of
+from xrouter.admin.desk import Desk, bad_cursor, generation_of, installation_only, place_of
 from xrouter.admin.generation import Generation, generation
 from xrouter.admin.guard import Authenticate, Guard, GuardedRoute
 from xrouter.admin.key_routes import add_keys, there
 from xrouter.admin.openrouter_keys import add_openrouter_keys
 from xrouter.admin.pressure import Pressure
 from xrouter.admin.problems import ErrorBody, handle_errors
+from xrouter.admin.route_route import Explain, add_route
 from xrouter.admin.schemas import AttemptQuery, AttemptRow, Listing, answer, attempt_row
-from xrouter.core.call import Caller, Scope, State
+from xrouter.configuration.standing import Standing
+from xrouter.core.call import Caller, Scope
 from xrouter.core.clock import Clock
-from xrouter.core.errors import NotFound
 from xrouter.core.ports import AccountAdmin, AttemptLog, IdempotentWrites, KeyAdmin, PlanAdmin
-from xrouter.core.records import AttemptFilter, AttemptRecord
+from xrouter.core.records import AttemptFilter
 
 
 def build(
@@ -30,6 +32,8 @@ def build(
     plans: PlanAdmin,
     attempts: AttemptLog,
     writes: IdempotentWrites,
+    explain: Explain,
+    standing: Callable[[], Standing],
     deployments: Stations,
     authenticate: Authenticate,
     clock: Clock,
@@ -37,7 +41,8 @@ def build(
 ) -> FastAPI:
     """The control plane as an ASGI application with whole paths (`/admin/...`, and `/api/v1/...` but the data plane's).
 
-    `authenticate` finds the caller of a request or raises `Unauthenticated`. `pressure` says how busy this worker is.
+    `authenticate` finds the caller of a request or raises `Unauthenticated`; `explain` says how a
+    decision in the books was made, `standing` what is served, `pressure` how busy this worker is.
     """
     app = FastAPI(
         title="XRouter control plane",
@@ -63,6 +68,8 @@ def build(
     add_plans(app, desk)
     add_openrouter_keys(app, desk)
     _add_books(app, desk)
+    add_route(app, desk, explain)
+    add_config(app, desk, standing)
     add_deployments(app, desk, deployments)
 
     @app.get("/admin/pressure", response_model=Pressure, operation_id="get_pressure")
@@ -100,16 +107,7 @@ def _add_books(app: FastAPI, desk: Desk) -> None:
         caller: Annotated[Caller, desk.models],
     ) -> Response:
         """What became of one call. A key sees its own calls, an admin's key those of the keys that it sees."""
-        found = await desk.attempts.of_call(id)
-        if not found or not await _sees(desk, caller, found[0]):
-            raise NotFound(f"No generation has the id '{id}'.", param="id")
-        if any(attempt.state is State.OPEN for attempt in found):
-            raise NotFound(
-                f"The generation '{id}' still runs, or its outcome is on its way: ask again in a second.",
-                param="id",
-                code="generation_pending",
-                retry_after_s=1.0,
-            )
+        found = await generation_of(desk, caller, id, "id")
         return answer(generation(found))
 
     @app.get("/api/v1/key", response_model=CurrentKey, operation_id="get_current_key")
@@ -117,12 +115,3 @@ def _add_books(app: FastAPI, desk: Desk) -> None:
         """The key that asks, what it may do, and what it has spent."""
         spent = await desk.attempts.spent_micro(caller.key_id, periods(desk.clock.now()))
         return answer(current_key(caller, await desk.keys.get(caller.key_id), spent))
-
-
-async def _sees(desk: Desk, caller: Caller, attempt: AttemptRecord) -> bool:
-    if attempt.key_id == caller.key_id:
-        return True
-    place = place_of(caller)
-    if not caller.may(Scope.ADMIN):
-        return False
-    return place.is_anywhere or await desk.keys.get(attempt.key_id, place) is not None

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from xrouter import __version__
-from xrouter.cli import config, demo, doctor, keys, migrate, plans, serve, simulate, users
+from xrouter.cli import config, demo, doctor, keys, migrate, plans, route, serve, simulate, users
 from xrouter.core.accounts import Kind
 from xrouter.settings import ConfigError
 
@@ -23,6 +23,7 @@ app.command("simulate")(simulate.simulate)
 app.command("migrate")(migrate.migrate)
 app.command("doctor")(doctor.doctor)
 app.add_typer(config.app, name="config")
+app.add_typer(route.app, name="route")
 app.add_typer(keys.app, name="keys")
 app.add_typer(plans.app, name="plans")
 for _kind in Kind:

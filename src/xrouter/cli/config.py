@@ -1,7 +1,5 @@
 """`xrouter config`: check the operator's file, say what is in force and where it comes from, print the JSON Schema."""
 
-import asyncio
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,27 +8,18 @@ import typer
 import yaml
 from pydantic import BaseModel
 
-from xrouter.app import check
+from xrouter.cli import config_plan
+from xrouter.cli.config_files import read_all, with_file
 from xrouter.configuration import schema as json_schema
-from xrouter.configuration.effective import BUILT_IN, Effective, load, read
+from xrouter.configuration.effective import BUILT_IN, Effective
+from xrouter.configuration.picture import plain, said
 from xrouter.core.clock import SystemClock
 from xrouter.core.deployment import Deployment
 from xrouter.core.money import Price, moscow_day, pricing
-from xrouter.core.secret import Secret
-from xrouter.settings import (
-    ConfigError,
-    Settings,
-    draft_problems,
-    load_settings,
-    sound_parts,
-    sound_routes,
-    unknown_variables,
-)
-
-_LINE = re.compile(r"[^\n]*?:(?P<line>[0-9]+): ")
-_USERINFO = re.compile(r"://.*@", re.DOTALL)
+from xrouter.settings import Settings, load_settings, unknown_variables
 
 app = typer.Typer(help="The configuration.", no_args_is_help=True)
+app.command("plan")(config_plan.plan)
 
 _File = Annotated[Path | None, typer.Argument(help="The file; XROUTER_CONFIG when left out.", show_default=False)]
 
@@ -38,7 +27,7 @@ _File = Annotated[Path | None, typer.Argument(help="The file; XROUTER_CONFIG whe
 @app.command("check")
 def check_config(file: _File = None) -> None:
     """Check the file and the settings; every mistake with its place and its mend. Exit code 2 when there is one."""
-    effective, deployments = _read(_settings(file))
+    effective, deployments = read_all(with_file(load_settings(), file))
     for hint in (*unknown_variables(), *effective.hints):
         typer.echo(f"xrouter: {hint}", err=True)
     names, models = len(effective.config.providers), len({one.id for one in deployments})
@@ -52,8 +41,8 @@ def check_config(file: _File = None) -> None:
 def explain(file: _File = None) -> None:
     """Say what is in force: each object with its owner and source, prices of now, aliases, defaults, and slots.
     Secrets are masked."""
-    settings = _settings(file)
-    effective, deployments = _read(settings)
+    settings = with_file(load_settings(), file)
+    effective, deployments = read_all(settings)
     typer.echo(
         yaml.safe_dump(_explained(settings, effective, deployments), sort_keys=False, allow_unicode=True), nl=False
     )
@@ -65,35 +54,6 @@ def print_schema() -> None:
     typer.echo(json_schema.text(), nl=False)
 
 
-def _settings(file: Path | None) -> Settings:
-    settings = load_settings()
-    return settings if file is None else settings.model_copy(update={"config": file})
-
-
-def _read(settings: Settings) -> tuple[Effective, list[Deployment]]:
-    """Raises `ConfigError` with all that is wrong, in the order of the lines."""
-    found = read(settings, vendors=True)
-    problems = draft_problems(found.draft)
-    told = {_place(problem) for problem in problems}
-    accounts, aliases, defaults = sound_parts(found.draft)
-    routes, routing = sound_routes(found.draft)
-    deployments, later = asyncio.run(check(settings, accounts, aliases, defaults, routes, routing))
-    problems += [found.located(problem) for problem in later if problem.partition(": ")[0] not in told]
-    if problems:
-        raise ConfigError("\n".join(sorted(dict.fromkeys(problems), key=_line)))
-    return load(settings, vendors=True), deployments
-
-
-def _line(problem: str) -> int:
-    found = _LINE.match(problem)
-    return int(found["line"]) if found else 0
-
-
-def _place(problem: str) -> str:
-    found = _LINE.match(problem)
-    return problem[found.end() :].partition(": ")[0] if found else ""
-
-
 def _explained(settings: Settings, effective: Effective, deployments: list[Deployment]) -> dict[str, Any]:
     config = effective.config
     return {
@@ -102,7 +62,7 @@ def _explained(settings: Settings, effective: Effective, deployments: list[Deplo
             name: {
                 "owner": _owner(effective.sources[f"providers.{name}"]),
                 "source": effective.sources[f"providers.{name}"],
-                "settings": dict(_set(provider, but="models")),
+                "settings": dict(said(provider, but="models")),
                 "slots": _slots(name, deployments),
                 "models": {one.id: _model(one) for one in deployments if one.provider == name},
             }
@@ -142,36 +102,7 @@ def _owner(source: str) -> str:
 
 def _setting(settings: Settings, name: str) -> dict[str, Any]:
     source = f"environment (XROUTER_{name.upper()})" if name in settings.model_fields_set else BUILT_IN
-    return {"value": _plain(getattr(settings, name)), "source": source}
-
-
-def _set(model: BaseModel, but: str = "") -> Iterator[tuple[str, Any]]:
-    for name in sorted(model.model_fields_set - {but}):
-        value = getattr(model, name)
-        if name == "options":
-            yield name, dict(_masked(value))
-        elif name == "credentials":
-            yield name, [dict(_set(one)) for one in value]
-        else:
-            yield name, _plain(value)
-
-
-def _masked(options: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Options are plain text until their kind reads them: only words that cannot be a secret are shown."""
-    for name, value in options.items():
-        yield name, value if isinstance(value, bool | int | float) else "***"
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, str):
-        return _USERINFO.sub("://***@", value)
-    if isinstance(value, BaseModel):
-        return {name: _plain(getattr(value, name)) for name in type(value).model_fields}
-    if isinstance(value, Secret):
-        return str(value)
-    if isinstance(value, list | tuple | frozenset):
-        return [_plain(one) for one in value]
-    return value if value is None or isinstance(value, bool | int | float) else str(value)
+    return {"value": plain(getattr(settings, name)), "source": source}
 
 
 def _slots(name: str, deployments: list[Deployment]) -> Any:

@@ -1,10 +1,11 @@
 """What is really served: the operator's file, what the environment adds, what is built in; and who owns what."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from xrouter.configuration import aliases, vendor_environment
+from xrouter.configuration.changes import certificates
 from xrouter.settings import Config, ConfigError, Draft, Settings, check_draft, read_draft
 
 BUILT_IN = "built-in"
@@ -13,12 +14,14 @@ BUILT_IN = "built-in"
 @dataclass(frozen=True, slots=True)
 class Effective:
     """`sources` says for a provider (`providers.gigachat`) or an alias (`aliases.smart`) where it comes from, `files`
-    are those whose change may change `config`, `hints` are words for the operator."""
+    are those whose change may change what is served, `hints` are words for the operator. `located` puts its line in
+    front of a problem that shows only later."""
 
     config: Config
     sources: Mapping[str, str]
     files: tuple[Path, ...]
     hints: tuple[str, ...]
+    located: Callable[[str], str] = field(default=str, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +44,9 @@ def load(settings: Settings, *, vendors: bool) -> Effective:
     """The configuration. `vendors` as in `read`. Raises `ConfigError` with everything that is wrong, and where there
     is nothing to serve."""
     found = read(settings, vendors=vendors)
-    return Effective(check_draft(found.draft), found.sources, found.draft.files, found.hints)
+    config = check_draft(found.draft)
+    files = dict.fromkeys((*found.draft.files, *certificates(config)))
+    return Effective(config, found.sources, tuple(files), found.hints, found.located)
 
 
 def read(settings: Settings, *, vendors: bool) -> Drafted:

@@ -4,32 +4,48 @@ import asyncio
 from collections.abc import Callable, Iterable
 from itertools import zip_longest
 from pathlib import Path
+from typing import Protocol
 
 import structlog
 
 from xrouter.configuration.effective import Effective
-from xrouter.settings import Config, ConfigError
+from xrouter.settings import ConfigError
 
 _log = structlog.get_logger()
 
-Take = Callable[[Config, frozenset[Path]], None]
 Stamps = tuple[tuple[int, int, int] | None, ...]
 
 
+class Reader(Protocol):
+    """Who serves by the configuration."""
+
+    def take(self, effective: Effective, changed: frozenset[Path]) -> None:
+        """Serve by it from now on; `changed` are files with another content. Raises `ConfigError` for one that cannot
+        be used, and then nothing has changed."""
+        ...
+
+    def refuse(self, problems: tuple[str, ...]) -> None:
+        """The newest configuration cannot be used, for these reasons; the old one stays. No reasons: it is in use."""
+        ...
+
+
 class Watching:
-    """Loads the configuration again when a file of it has another stamp, and hands it to `take` with the files that
+    """Loads the configuration again when a file of it has another stamp, and hands it to `reader` with the files that
     have changed.
 
-    `load` and `take` raise `ConfigError` for one that cannot be used: then the old one stays, and the log says why,
-    once for each change. Looks every `every_s` seconds, in a thread: the files may be on a slow disk.
+    `load` raises `ConfigError` for one that cannot be used: then the old one stays, the log says why, once for each
+    reason, and it is tried again at every look: what was missing may come without any file of ours changing.
+    Looks every `every_s` seconds, in a thread: the files may be on a slow disk.
     """
 
-    def __init__(self, first: Effective, load: Callable[[], Effective], take: Take, every_s: float) -> None:
+    def __init__(self, first: Effective, load: Callable[[], Effective], reader: Reader, every_s: float) -> None:
         self._load = load
-        self._take = take
+        self._reader = reader
         self._every_s = every_s
-        self._first = first.config
+        self._taken = first.config
         self._files = first.files
+        self._changed: frozenset[Path] = frozenset()  # since what is in use was read
+        self._problems: tuple[str, ...] = ()
         self._wanted = asyncio.Event()
         self._seen = stamps(first.files)
 
@@ -44,7 +60,7 @@ class Watching:
         while True:
             asked = await self._asked()
             found = await asyncio.to_thread(stamps, self._files)
-            if asked or found != self._seen:
+            if asked or self._problems or found != self._seen:
                 pairs = zip_longest(self._files, found, self._seen)
                 changed = frozenset(path for path, now, before in pairs if asked or now != before)
                 self._seen = found
@@ -60,16 +76,33 @@ class Watching:
         return True
 
     async def _reload(self, changed: frozenset[Path]) -> None:
+        self._changed |= changed
         try:
             found = await asyncio.to_thread(self._load)
-            if changed or found.config != self._first:
-                self._take(found.config, changed)
         except ConfigError as error:
-            _log.error("the configuration cannot be used; the old one stays", reason=str(error))
+            self._refuse(str(error).splitlines())
             return
+        if self._changed or found.config != self._taken:
+            try:
+                self._reader.take(found, self._changed)
+            except ConfigError as error:
+                self._refuse([found.located(line) for line in str(error).splitlines()])
+                return
+        self._taken, self._changed = found.config, frozenset()
+        if self._problems:
+            self._problems = ()
+            self._reader.refuse(())
         if found.files != self._files:
+            known = dict(zip(self._files, self._seen, strict=False))
             self._files = found.files
-            self._seen = ()  # stamped from now on, and loaded once more for what changed before that
+            # What is new is loaded once more, for what changed before its first stamp.
+            self._seen = tuple(known.get(path) for path in found.files)
+
+    def _refuse(self, problems: list[str]) -> None:
+        if self._problems != tuple(problems):
+            self._problems = tuple(problems)
+            _log.error("the configuration cannot be used; the old one stays", reason="\n".join(problems))
+            self._reader.refuse(self._problems)
 
 
 def stamps(files: Iterable[Path]) -> Stamps:

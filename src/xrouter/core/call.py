@@ -10,6 +10,7 @@ from typing import TypeAlias
 from msgspec import Struct, field
 
 from xrouter.core.chat import Answer, ChatRequest, Event, Usage
+from xrouter.core.decision import Explanation
 from xrouter.core.deployment import Deployment
 from xrouter.core.embeddings import Embeddings, EmbeddingsRequest
 from xrouter.core.errors import Invalid
@@ -97,6 +98,11 @@ class Call(Struct, eq=False):  # a Struct, as all that every call makes: its con
     of whoever the client says that it asks for; `hold` what it holds of its caller's limits, None where there are none.
     `tags` are the client's own words for what the call is for, each once. `preferences` are its wishes for the route,
     `session` its name for what belongs together. `on_operator`: no client waits for it or pays for it.
+
+    `explained`: the client wants to know why its answer came from where it came. `decision` is what the choice was made
+    from, packed (`core/decision.py`), None where there was nothing to choose, and `explanation` how it was made, for
+    whoever wants to know. `sticks` are 64 bits for each thing that a choice may stick to and somebody has asked about,
+    0 for one that the request does not have.
     """
 
     request: Request
@@ -120,6 +126,10 @@ class Call(Struct, eq=False):  # a Struct, as all that every call makes: its con
     tags: tuple[str, ...] = ()
     preferences: Preferences | None = None
     session: str | None = None
+    explained: bool = False
+    decision: bytes | None = None
+    explanation: Explanation | None = None
+    sticks: dict[str, int] | None = None
     on_operator: bool = False
 
     @property

@@ -242,6 +242,16 @@ class AttemptLog(Protocol):
         ...
 
 
+class Uptimes(Protocol):
+    """Reads out of the books how well each deployment did."""
+
+    async def uptimes(self, since: Sequence[float]) -> Mapping[str, tuple[float | None, ...]]:
+        """Percent by deployment id for the time from each point (seconds since the epoch) to now: the share of the
+        minutes with attempts in which four of five succeeded; None where there was no attempt. What was the client's
+        doing, and 429s, count for nothing. Raises `Overloaded` when the database cannot be asked."""
+        ...
+
+
 class Journal(Protocol):
     """The local crash-safe record of attempts. Both calls are synchronous, survive kill -9 of this process
     once they return, and never raise into the pipeline's `finally`."""

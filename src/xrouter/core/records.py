@@ -113,6 +113,8 @@ class AttemptRecord(Struct, frozen=True):
     for, `upstream_model` what the vendor was asked for. Money is micro-roubles, times are seconds since the
     epoch. `phase` is how far the attempt came (see `core.call.Phase`). `end_user` is a pseudonym
     (docs/accounts.md). `on_operator`: the client had nothing of it, and its cost is no part of what the key has spent.
+    `decision` is what its call's route was chosen from, packed (`core/decision.py`): only on the first attempt, and
+    where there was something to choose.
     """
 
     id: str
@@ -146,6 +148,7 @@ class AttemptRecord(Struct, frozen=True):
     error: str | None = None
     end_user: str | None = None
     on_operator: bool = False
+    decision: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping
 import structlog
 
 from xrouter.core.errors import GatewayError, Internal, MethodNotAllowed, NotFound
+from xrouter.core.ports import Uptimes
 from xrouter.dialects.exchange import JSON, ClientLeft, Exchange, Receive, Scope, Send
 from xrouter.dialects.limits import Limits
 from xrouter.dialects.openai import chat, completions, embeddings, images, models, problems, rerank
@@ -17,6 +18,8 @@ from xrouter.dialects.openrouter import chat as openrouter_chat
 from xrouter.dialects.openrouter import models as openrouter_models
 from xrouter.dialects.openrouter import others
 from xrouter.dialects.openrouter import problems as openrouter_problems
+from xrouter.dialects.openrouter.endpoints import SUFFIX, Endpoints
+from xrouter.dialects.provider_status import ProviderStatus, UptimeMemory
 from xrouter.edge.body import ClientGone
 from xrouter.edge.client_ip import client_of
 from xrouter.edge.door import Door
@@ -37,9 +40,10 @@ class DataPlane:
     """Serves `/v1/*`, and of `/api/v1/*` what `serves` says. `running` holds every exchange from its first to its
     last byte."""
 
-    def __init__(self, gateway: Gateway, limits: Limits) -> None:
-        self._gateway = gateway
+    def __init__(self, gateway: Gateway, limits: Limits, books: Uptimes | None = None) -> None:
+        """Without `books` nobody knows how long anything was up."""
         self._limits = limits
+        self._uptimes = UptimeMemory(books, gateway.clock)
         self.running: set[Exchange] = set()
         self.door = Door(
             most=limits.max_in_flight,
@@ -47,6 +51,13 @@ class DataPlane:
             wait_s=limits.overload_wait_s,
             max_lag_s=limits.max_lag_s,
         )
+        self.serve(gateway)
+
+    def serve(self, gateway: Gateway) -> None:
+        """By this gateway from the next request on, all at once. What runs goes on with the one it began with: its
+        endpoint holds it."""
+        limits = self._limits
+        self._gateway = gateway
         model: Mapping[str, Handler] = {"GET": openrouter_models.Model(gateway)}
         pictures = Endpoint(gateway, limits, others.IMAGES)  # the SDK's URL, and the one of OpenAI's form
         self._exact: Mapping[str, Mapping[str, Handler]] = {
@@ -56,6 +67,7 @@ class DataPlane:
             "/v1/images/generations": {"POST": Endpoint(gateway, limits, images.FORM)},
             "/v1/rerank": {"POST": Endpoint(gateway, limits, rerank.FORM)},
             "/v1/models": {"GET": models.Models(gateway)},
+            "/v1/providers/status": {"GET": ProviderStatus(gateway, self._uptimes)},
             "/api/v1/chat/completions": {"POST": Endpoint(gateway, limits, openrouter_chat.FORM)},
             "/api/v1/completions": {"POST": Endpoint(gateway, limits, others.COMPLETIONS)},
             "/api/v1/embeddings": {"POST": Endpoint(gateway, limits, others.EMBEDDINGS)},
@@ -64,6 +76,7 @@ class DataPlane:
             "/api/v1/rerank": {"POST": Endpoint(gateway, limits, others.RERANK)},
             "/api/v1/models": {"GET": openrouter_models.Models(gateway)},
         }
+        self._endpoints: Mapping[str, Handler] = {"GET": Endpoints(gateway, self._uptimes)}
         self._below: Mapping[str, Mapping[str, Handler]] = {
             models.PREFIX: {"GET": models.Model(gateway)},
             **dict.fromkeys(openrouter_models.PREFIXES, model),
@@ -113,6 +126,8 @@ class DataPlane:
         methods = self._exact.get(exchange.path)
         if methods is None:
             methods = next((found for prefix, found in self._below.items() if _is_below(exchange.path, prefix)), None)
+            if methods is not None and _is_endpoints(exchange.path):
+                methods = self._endpoints
         if methods is None:
             raise NotFound(
                 f"Unknown URL: {exchange.method} {exchange.path[:200]}.{self._hint(exchange.path)}", code="unknown_url"
@@ -163,6 +178,11 @@ class DataPlane:
 
 def _is_below(path: str, prefix: str) -> bool:
     return path.startswith(prefix) and len(path) > len(prefix)
+
+
+def _is_endpoints(path: str) -> bool:
+    """`/api/v1/models/{id}/endpoints`: ids hold slashes, so it lies below the list of models."""
+    return path.startswith(f"{openrouter_models.PATH}/") and path.endswith(SUFFIX)
 
 
 def _dialect(exchange: Exchange) -> str:

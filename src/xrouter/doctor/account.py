@@ -7,11 +7,11 @@ from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
 from xrouter import providers
-from xrouter.app import transport_for
 from xrouter.core.clock import Clock
 from xrouter.core.errors import ProviderAuthFailed, UpstreamError
 from xrouter.doctor import network
 from xrouter.doctor.finding import Finding, State, failed, good, skipped, warning
+from xrouter.providers._opened import transport_for
 from xrouter.settings import ConfigError, ProviderSettings
 from xrouter.transport import Transport, TransportError
 

@@ -30,7 +30,9 @@ class Catalog:
     `fault_hint` gives None for a fault that they know, words for any other.
 
     `policies` are the routes by name, `usual` is that of every other name; `ids` are the names that are models' own.
-    `groups` is filled with what is precomputed of each name, when it is asked for first.
+    `groups` is filled with what is precomputed of each name, when it is asked for first, `choices` with what
+    `gateway/decide.py` wants of it. `revision` names the
+    configuration that it was made of (`configuration/picture.py`).
     """
 
     served: Mapping[str, tuple[Deployment, ...]]
@@ -41,7 +43,9 @@ class Catalog:
     policies: Mapping[str, Policy] = field(default_factory=dict)
     usual: Policy = USUAL
     ids: frozenset[str] = frozenset()
+    revision: str = ""
     groups: dict[str, Group] = field(default_factory=dict, compare=False, repr=False)
+    choices: dict[str, object] = field(default_factory=dict, compare=False, repr=False)
 
     def group(self, model: str, operation: Operation = Operation.CHAT, param: str = "model") -> Group:
         """What is known of the name `model`, or of the operation's default model where one is set and `model` is

@@ -38,7 +38,7 @@ FALLBACKS: Final = "allow_fallbacks"
 CAPABILITIES: Final = frozenset({INPUTS, TOOLS, JSON_SCHEMA, CONTEXT, PARAMETERS})
 """Codes of what a deployment cannot do: the request must change. The others say that it may not."""
 
-_BYTES_PER_TOKEN: Final = 10
+BYTES_PER_TOKEN: Final = 10
 """A token is hardly ever longer: 4 bytes are usual for English, 6 to 8 for Russian. Whoever does not fit by this count
 does not fit; an estimate of the middle (`meter.estimate_tokens`) would refuse what the vendor takes."""
 
@@ -260,14 +260,14 @@ def _tokens(request: ChatRequest, shortest: int) -> int:
 def least_tokens(request: ChatRequest) -> int:
     """The fewest tokens that prompt and answer can take together. Pictures and files count nothing: nobody knows."""
     raw = request.fields.get("messages")
-    prompt = 0 if raw is None else len(_text_of(raw).encode()) // _BYTES_PER_TOKEN
+    prompt = 0 if raw is None else len(_text_of(raw).encode()) // BYTES_PER_TOKEN
     return prompt + _answer(request)
 
 
 def _quick_tokens(request: ChatRequest) -> int:
     """The same from the length of the JSON text alone: never less."""
     raw = request.fields.get("messages")
-    return (0 if raw is None else len(memoryview(raw)) // _BYTES_PER_TOKEN) + _answer(request)
+    return (0 if raw is None else len(memoryview(raw)) // BYTES_PER_TOKEN) + _answer(request)
 
 
 def _answer(request: ChatRequest) -> int:

@@ -24,6 +24,11 @@ class Hedger:
         self._credit = 0.0
         self.calls = self.made = self.won = 0
 
+    @property
+    def hedge(self) -> Hedge:
+        """What the route says of it."""
+        return self._hedge
+
     def after_s(self, first: Candidate, health: Health) -> float | None:
         """A call comes: how long its first attempt may be silent. None while that is not known."""
         self.calls += 1

@@ -10,7 +10,18 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from xrouter.core.call import Call, Caller, Piece, Scope
 from xrouter.core.closing import closing
 from xrouter.core.errors import GatewayError
-from xrouter.gateway import authenticate, deadline, dispatch, fan_out, hedge, limits, rotation, route, shadow
+from xrouter.gateway import (
+    authenticate,
+    deadline,
+    decide,
+    dispatch,
+    fan_out,
+    hedge,
+    limits,
+    rotation,
+    route,
+    shadow,
+)
 from xrouter.gateway.gateway import Gateway
 
 
@@ -33,6 +44,7 @@ def converse(call: Call, gateway: Gateway) -> AsyncGenerator[Piece, None]:
         return _after(wait, call, gateway)
     try:
         plan = route.plan(call.request, gateway.catalog, gateway.health, call, guess=gateway.output_guess)
+        decide.note(call, plan, gateway)
         plan = rotation.spread(plan, gateway.rota)
         deadline.begin(call, plan)
         parts, plan = fan_out.split(call.request, plan)

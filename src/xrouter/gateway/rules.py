@@ -11,8 +11,8 @@ from xrouter.core.call import Call, Request
 from xrouter.core.chat import TEXT, ChatRequest
 from xrouter.core.conditions import METADATA, All, Condition, Fact, Not, OneOf
 from xrouter.core.globs import matches
-from xrouter.core.policy import Policy, Rule
-from xrouter.gateway import meter
+from xrouter.core.policy import Policy, Rule, StickyBy
+from xrouter.gateway import draws, meter
 
 
 def first(rules: tuple[Rule, ...], request: Request, call: Call | None) -> Rule | None:
@@ -130,6 +130,28 @@ def prompt_beginning(request: Request, call: Call | None) -> str:
         if message.role == "user":
             break
     return "\0".join(said)
+
+
+def stick(by: StickyBy, request: Request, call: Call | None) -> int:
+    """64 bits for what a choice may stick to; 0 where the request has nothing of that kind. Kept on the call: whoever
+    makes its choice again has this alone."""
+    known = None if call is None else call.sticks
+    if known is not None and by in known:
+        return known[by]
+    value = _STICK[by](request, call)
+    number = draws.digest(by, value) if value else 0
+    if call is not None:
+        if known is None:
+            known = call.sticks = {}
+        known[by] = number
+    return number
+
+
+_STICK: Mapping[StickyBy, Callable[[Request, Call | None], str]] = {
+    "session": session,
+    "user": end_user,
+    "prompt": prompt_beginning,
+}
 
 
 def _max_tokens(request: Request, call: Call | None) -> int:

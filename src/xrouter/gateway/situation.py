@@ -69,10 +69,7 @@ def _expected_output(request: Request, guess: OutputGuess) -> int:
 def _sticky(request: Request, call: Call | None, policy: Policy) -> int | None:
     """The first of the route's words that the request has a value for."""
     for by in policy.sticky:
-        value = _STICKY[by](request, call)
-        if value:
-            return draws.digest(by, value)
+        number = rules.stick(by, request, call)
+        if number:
+            return number
     return None
-
-
-_STICKY: Final = {"session": rules.session, "user": rules.end_user, "prompt": rules.prompt_beginning}

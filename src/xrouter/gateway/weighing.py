@@ -141,10 +141,10 @@ class _Weighing(Struct):
         """Does this call go to the canary? A session's, or a user's, answer is always the same."""
         canary = policy.canary
         assert canary is not None, "asked only where there is one"
-        key = ""
+        key = 0
         if canary.by == "session":
-            key = rules.session(self.request, self.call) or rules.end_user(self.request, self.call)
-        number = draws.digest("canary", self.catalog.plain(name), canary.model, key) if key else self.seed
+            key = rules.stick("session", self.request, self.call) or rules.stick("user", self.request, self.call)
+        number = draws.digest("canary", self.catalog.plain(name), canary.model, f"{key:x}") if key else self.seed
         return draws.uniform(number, -1 if key else 10_000) * 100 <= canary.percent
 
     def _permit(self, pools: list[_Pool]) -> None:

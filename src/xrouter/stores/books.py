@@ -19,6 +19,7 @@ from xrouter.stores.flusher import Flusher
 from xrouter.stores.pepper import PepperError, load_pepper
 from xrouter.stores.sql.accounts import SqlAccounts
 from xrouter.stores.sql.database import Database, DatabaseRefuses, DatabaseUnavailable, open_database
+from xrouter.stores.sql.decisions import SqlDecisions
 from xrouter.stores.sql.fingerprint import OtherPepper, SqlFingerprint
 from xrouter.stores.sql.idempotency import SqlIdempotentWrites
 from xrouter.stores.sql.keys import SqlKeys
@@ -38,6 +39,7 @@ class Books:
     accounts: SqlAccounts
     plans: SqlPlans
     writes: SqlIdempotentWrites
+    decisions: SqlDecisions
     pseudonyms: Pseudonyms
     flusher: Flusher
     bootstrap_key: Secret | None
@@ -108,6 +110,7 @@ def open_books(settings: Settings) -> Books:
         accounts=SqlAccounts(database, clock, keys.learn),
         plans=SqlPlans(database, clock, keys.learn),
         writes=SqlIdempotentWrites(database, pepper, clock),
+        decisions=SqlDecisions(database),
         pseudonyms=Pseudonyms(pepper),
         flusher=Flusher(journals_of(settings), database, clock, settings.flush_interval_s),
         bootstrap_key=settings.bootstrap_key,

@@ -37,6 +37,7 @@ _IDLE_SEGMENT_BYTES: Final = 64 * 1024
 _IDLE_SEGMENT_S: Final = 5.0
 _MOST_RETRIES: Final = 10_000
 _LONGEST_TEXT: Final = 512
+_LONGEST_BYTES: Final = 16 * 1024
 _UNENCODABLE: Final = (ValueError, TypeError, OverflowError, struct.error)
 
 _OPEN, _SENT = State.OPEN.value, Phase.SENT.value
@@ -145,6 +146,7 @@ class FileJournal:
             attempt.error,
             call.end_user,
             attempt.on_operator,
+            call.decision if attempt.number == 1 else None,
         )
         try:
             return frame(fields)
@@ -267,6 +269,8 @@ def _fit(value: Any) -> Any:
     """A value that would not go into a record, made to: a hostile text or number must not cost us the record."""
     if isinstance(value, bool) or value is None:
         return value
+    if isinstance(value, bytes):
+        return value if len(value) <= _LONGEST_BYTES else None
     if isinstance(value, int):
         return fitting_int(value)
     if isinstance(value, float):

@@ -1,8 +1,8 @@
 """The socket pair between the supervisor and one worker.
 
 Up: a byte when the worker serves, then one for each heartbeat of its event loop. Down: a byte that asks the
-worker to retire. Both ways: messages of one line for the other workers, which the supervisor passes on. When either end
-dies, the kernel closes it and the other one reads its end.
+worker to retire, and one that asks it to look at the configuration. Both ways: messages of one line for the other
+workers, which the supervisor passes on. When either end dies, the kernel closes it and the other one reads its end.
 """
 
 import asyncio
@@ -13,6 +13,7 @@ from typing import Final
 READY: Final = b"r"
 ALIVE: Final = b"."
 RETIRE: Final = b"t"
+RELOAD: Final = b"l"
 
 _MESSAGE: Final = b"\x01"
 _END: Final = b"\n"

@@ -1,6 +1,7 @@
 """One of several: serves like a single process, tells its supervisor that it lives, and ends when it is gone."""
 
 import asyncio
+import signal
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple
@@ -9,7 +10,7 @@ import structlog
 
 from xrouter.core.ports import Topics
 from xrouter.settings import Settings
-from xrouter.supervisor.lifeline import ALIVE, READY, RETIRE, Lifeline
+from xrouter.supervisor.lifeline import ALIVE, READY, RELOAD, RETIRE, Lifeline
 from xrouter.supervisor.serve_one import Application, serve_one
 from xrouter.supervisor.shutdown import Shutdown
 from xrouter.supervisor.siblings import Siblings
@@ -49,12 +50,16 @@ async def serve_as_worker(settings: Settings, open_app: OpenWorker, arguments: A
         if RETIRE in words:
             # The other workers take new connections; those that we have get time to move over.
             shutdown.begin(settings.drain_delay_s, keep_listening=False)
+        if RELOAD in words:
+            signal.raise_signal(signal.SIGHUP)
 
     def orphaned() -> None:
         if not shutdown.begun.is_set():
             _log.error("the supervisor is gone; draining")
         shutdown.begin(keep_listening=False)
 
+    # Until the application watches its configuration, which begins with a look at it, there is nothing to be told.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, lambda: None)
     siblings = Siblings()
     lifeline = Lifeline(
         socket.socket(fileno=arguments.lifeline_fd), on_bytes=told, on_end=orphaned, on_message=siblings.take

@@ -6,7 +6,8 @@ request does can stop it. The socket stays open while workers come and go: conne
 queue, none is refused.
 
     SIGTERM, SIGINT  passed on; workers drain; stragglers are killed; the journals are flushed; exit code 0
-    SIGHUP           each worker in turn: a new one serves, then the old one retires
+    SIGHUP           every worker looks at the configuration, and takes it over while it serves
+    SIGUSR2          each worker in turn: a new one serves, then the old one retires
 """
 
 import asyncio
@@ -24,7 +25,7 @@ from xrouter.configuration.effective import load
 from xrouter.core.errors import GatewayError
 from xrouter.settings import ConfigError, Settings
 from xrouter.supervisor.environment import environment_for
-from xrouter.supervisor.lifeline import READY, RETIRE, Lifeline
+from xrouter.supervisor.lifeline import READY, RELOAD, RETIRE, Lifeline
 from xrouter.supervisor.listening import BACKLOG, bind, url_of
 from xrouter.supervisor.serve_as_worker import Arguments
 from xrouter.supervisor.serve_one import CLOSE_S, LAST_WORDS_S, Announce
@@ -129,6 +130,9 @@ class _Worker:
     def retire(self) -> None:
         self._lifeline.send(RETIRE)
 
+    def reload(self) -> None:
+        self._lifeline.send(RELOAD)
+
     def tell(self, words: bytes) -> None:
         """What another worker says to all."""
         if not self.ended.done():
@@ -181,7 +185,8 @@ class _Crew:
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, self._pass_on, signal.SIGTERM)
         loop.add_signal_handler(signal.SIGINT, self._pass_on, signal.SIGINT)
-        loop.add_signal_handler(signal.SIGHUP, self._roll_wanted.set)
+        loop.add_signal_handler(signal.SIGHUP, self._reload)
+        loop.add_signal_handler(signal.SIGUSR2, self._roll_wanted.set)
         try:
             for place in range(self._settings.workers):
                 self._in_place[place] = await self._start(place)
@@ -195,7 +200,7 @@ class _Crew:
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
-            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2):
                 loop.remove_signal_handler(number)
         return 1 if self._hopeless else 0
 
@@ -214,6 +219,11 @@ class _Crew:
         self._stop.set()
         for worker in self._alive:
             worker.signal(number)
+
+    def _reload(self) -> None:
+        _log.info("the workers look at the configuration", workers=len(self._alive))
+        for worker in self._alive:
+            worker.reload()
 
     async def _end_all(self) -> None:
         left = [worker.ended for worker in self._alive]

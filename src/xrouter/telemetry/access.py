@@ -49,10 +49,17 @@ class AccessLog:
     def __init__(self, logs: Logs, models: frozenset[str] = frozenset()) -> None:
         """`models` are configured ids: they need no check for secrets, a client's own text does."""
         self._put = logs.sink.put
-        self._clean = logs.redaction.text
+        self._logs = logs
         self._models = models
         self._info = logs.level <= 20
         self._warning = logs.level <= 30
+
+    def serve(self, models: frozenset[str]) -> None:
+        """These models are served from now on."""
+        self._models = models
+
+    def _clean(self, text: str) -> str:
+        return self._logs.redaction.text(text)  # asked each time: other credentials are other secrets
 
     def call_ended(
         self, call: Call, status: int, code: str | None, seconds: float, client: Callable[[], str | None]

@@ -215,6 +215,19 @@ class Metrics:
             registry=registry,
             multiprocess_mode="livesum",
         )
+        self._config_taken = _counter("xrouter_config_reloads", "Changed configurations taken over.", registry)
+        self._config = Gauge(
+            "xrouter_config",
+            "Processes by the revision of the configuration that they serve by.",
+            ["revision"],
+            registry=registry,
+            multiprocess_mode="livesum",
+        )
+        self._config_refused = _gauge(
+            "xrouter_config_refused",
+            "Processes whose newest configuration cannot be used; they keep the old.",
+            registry,
+        )
         self._ejections = Counter(
             "xrouter_ejections",
             "Times a deployment was taken out of service, by why. One that goes on failing counts once.",
@@ -344,6 +357,21 @@ class Metrics:
         """Whether this process counts limits together with all nodes."""
         self._limits.labels("redis").set(shared)
         self._limits.labels("host").set(not shared)
+
+    def serve(self, models: Iterable[str]) -> None:
+        """These models are served from now on. The names of before stay labels: calls of theirs are still running."""
+        self._models |= set(models)
+
+    def config_taken(self, revision: str, before: str | None) -> None:
+        """This process serves by the configuration of that revision, and no longer by the one `before`."""
+        if before is not None:
+            self._config.labels(before).set(0)
+            self._config_taken.inc()
+        self._config.labels(revision).set(1)
+
+    def config_refused(self, refused: bool) -> None:
+        """Whether there is a newer configuration that is no good."""
+        self._config_refused.set(refused)
 
     def slots_stand(self, account: str, *, running: int, waiting: int, window: int | None, refused: int) -> None:
         """One credential, as this process sees it; `refused` since its start."""

@@ -1,6 +1,6 @@
 """The port `Telemetry` as the gateway gets it: numbers and access log behind one object."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import structlog
 
@@ -40,3 +40,9 @@ class Observer:
     ) -> None:
         self._metrics.call_ended(call, status, code, seconds)
         self._access_log.call_ended(call, status, code, seconds, client)
+
+    def serve(self, models: Iterable[str]) -> None:
+        """These models are served from now on."""
+        names = frozenset(models)
+        self._metrics.serve(names)
+        self._access_log.serve(names)

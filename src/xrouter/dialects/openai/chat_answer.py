@@ -29,6 +29,7 @@ from xrouter.core.chat import (
 )
 from xrouter.core.errors import GatewayError
 from xrouter.core.money import rub_text
+from xrouter.dialects import explain
 from xrouter.dialects.openai import problems
 from xrouter.gateway import meter
 
@@ -244,17 +245,19 @@ class ChunkWriter:
         return {}
 
     def end(self) -> bytes:
-        """The usage for clients that asked, and `[DONE]`."""
-        return (self.usage() if self._usage_wanted else b"") + DONE
+        """The usage and the route for clients that asked, and `[DONE]`."""
+        return (self.usage() if self._usage_wanted or self._call.explanation is not None else b"") + DONE
 
     def fail(self, error: GatewayError, request_id: str) -> bytes:
         """The error object, which official clients raise, and no `[DONE]`: a cut stream must not look complete."""
         return b"data: " + problems.body(error, request_id) + b"\n\n"
 
     def usage(self) -> bytes:
-        """The last chunk: no choices, all the tokens, the cost."""
-        fields = self._common() | self._extra | self._ours()
-        return b"data: " + _encode(fields | {"choices": [], "usage": usage(self._call)}) + b"\n\n"
+        """The last chunk: no choices, all the tokens, the cost; and how the route was chosen, for who wants to know."""
+        fields = self._common() | self._extra | self._ours() | {"choices": []}
+        if self._usage_wanted:
+            fields["usage"] = usage(self._call)
+        return b"data: " + _encode(fields | explain.field(self._call)) + b"\n\n"
 
 
 def _same_reason(reason: FinishReason) -> FinishReason:

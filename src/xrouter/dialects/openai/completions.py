@@ -14,6 +14,7 @@ from xrouter.core.call import Call, Piece
 from xrouter.core.chat import Answer, ChatRequest, Delta, Fields, Finish, FinishReason, Refusal, Start
 from xrouter.core.errors import GatewayError, Invalid
 from xrouter.core.preferences import Preferences
+from xrouter.dialects import explain
 from xrouter.dialects.openai import chat_answer, problems
 from xrouter.dialects.openai.endpoint import Asked, Form
 from xrouter.dialects.openai.fields import (
@@ -146,10 +147,12 @@ class Writer:
         return b""
 
     def end(self) -> bytes:
-        """The usage for clients that asked, and `[DONE]`."""
-        if not self._wants_usage:
+        """The usage and the route for clients that asked, and `[DONE]`."""
+        told = explain.field(self._call)
+        if not self._wants_usage and not told:
             return chat_answer.DONE
-        last = self.common() | {"choices": [], "usage": chat_answer.usage(self._call)}
+        usage = {"usage": chat_answer.usage(self._call)} if self._wants_usage else {}
+        last = self.common() | {"choices": []} | usage | told
         return b"data: " + _encode(last) + b"\n\n" + chat_answer.DONE
 
     def fail(self, error: GatewayError, request_id: str) -> bytes:

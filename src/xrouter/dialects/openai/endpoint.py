@@ -16,7 +16,7 @@ from xrouter.core.closing import closing
 from xrouter.core.errors import GatewayError, Internal, Invalid
 from xrouter.core.money import rub_text
 from xrouter.core.preferences import Preferences
-from xrouter.dialects import end_user, tags
+from xrouter.dialects import end_user, explain, tags
 from xrouter.dialects.exchange import JSON, Exchange, Silence
 from xrouter.dialects.limits import Limits
 from xrouter.edge import body as request_body
@@ -117,6 +117,7 @@ class Endpoint:
             tags=() if plain else tags.named(exchange),
             preferences=wishes,
             session=None if plain else _session(exchange),
+            explained=not plain and explain.wanted(exchange),
         )
 
     def _end_user(self, exchange: Exchange, caller: Caller, request: Request) -> str | None:
@@ -135,7 +136,8 @@ class Endpoint:
         headers = [JSON, *self._headers(call), (b"x-xrouter-cost-rub", rub_text(call.cost_micro).encode())]
         if meter.unpriced(call):
             headers.append((b"x-xrouter-unpriced", b"true"))
-        await exchange.answer(200, headers, asked.whole(call, answer))
+        body = asked.whole(call, answer)
+        await exchange.answer(200, headers, body if call.explanation is None else explain.added(body, call))
 
     async def _stream(self, exchange: Exchange, call: Call, writer: Writer) -> None:
         """The status line waits for the first chunk, so an error before it still has its own status."""
@@ -163,6 +165,8 @@ class Endpoint:
             (b"x-xrouter-attempts", b"%d" % len(call.attempts)),
             (b"x-xrouter-overhead-ms", b"%.2f" % overhead_ms),
         ]
+        if call.explanation is not None:
+            headers.append((explain.SHORT, explain.short(call)))
         if served.dropped:
             headers.append((b"x-xrouter-dropped-params", ",".join(served.dropped).encode()))
         if call.hold is not None:
@@ -196,6 +200,7 @@ _WISHES = frozenset(
         b"x-request-id",
         b"x-client-request-id",
         _SESSION,
+        explain.HEADER,
         tags.HEADER,
     }
 )

@@ -65,7 +65,7 @@ class Models:
         now = self._gateway.clock.now()
         more = following < len(served)
         body = {
-            "data": [_model(name, found, now) for name, found in served[offset:following]],
+            "data": [shown_model(name, found, now) for name, found in served[offset:following]],
             "links": {"next": f"{PATH}?offset={following}&limit={limit}" if more else None},
             "total_count": len(served),
         }
@@ -86,7 +86,7 @@ class Model:
         if not permit.sees(caller, name, found, self._gateway.catalog):
             raise permit.refusal(caller, name)
         await exchange.answer(
-            200, [JSON], msgspec.json.encode({"data": _model(name, found, self._gateway.clock.now())})
+            200, [JSON], msgspec.json.encode({"data": shown_model(name, found, self._gateway.clock.now())})
         )
 
 
@@ -97,7 +97,8 @@ def _number(query: dict[str, str], name: str, usual: int, least: int) -> int:
     return int(text) if name == "offset" else min(int(text), MAX_LIMIT)
 
 
-def _model(name: str, deployments: tuple[Deployment, ...], now: float) -> dict[str, Any]:
+def shown_model(name: str, deployments: tuple[Deployment, ...], now: float) -> dict[str, Any]:
+    """One entry of the list."""
     first = deployments[0]
     served = frozenset[Operation]().union(*(one.serves for one in deployments))
     outputs = [word for operation, word in _OUTPUTS.items() if operation in served]
@@ -115,17 +116,23 @@ def _model(name: str, deployments: tuple[Deployment, ...], now: float) -> dict[s
             "output_modalities": outputs,
             "modality": f"{'+'.join(inputs)}->{'+'.join(outputs)}",
         },
-        "pricing": _pricing(first, now),
+        "pricing": pricing_of(first, now),
         "top_provider": {"is_moderated": False, "context_length": first.context_tokens, "max_completion_tokens": None},
         "per_request_limits": None,
         "default_parameters": None,
-        "supported_parameters": [word for word in _PARAMETERS if word in followed or _MADE_OF.get(word) in followed],
+        "supported_parameters": supported_by(followed),
         "supported_voices": None,
         "links": {"details": f"{PATH}/{name}"},
     }
 
 
-def _pricing(deployment: Deployment, now: float) -> dict[str, str]:
+def supported_by(followed: frozenset[str]) -> list[str]:
+    """OpenRouter's words for the parameters that are followed."""
+    return [word for word in _PARAMETERS if word in followed or _MADE_OF.get(word) in followed]
+
+
+def pricing_of(deployment: Deployment, now: float) -> dict[str, str]:
+    """Roubles for one token, as text."""
     price = None if deployment.price is None else deployment.price.at(now)
     if price is None:
         return {"prompt": _UNKNOWN_PRICE, "completion": _UNKNOWN_PRICE, "currency": "RUB"}

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, Select, and_, case, func, literal, not_, select, tuple_
+from sqlalchemy import Connection, Row, Select, and_, case, func, literal, not_, or_, select, tuple_
 
 from xrouter.core.accounts import ANYWHERE
 from xrouter.core.call import State
@@ -12,6 +12,10 @@ from xrouter.stores.sql.cursors import cursor_after, read_cursor
 from xrouter.stores.sql.database import Database
 from xrouter.stores.sql.places import below
 from xrouter.stores.sql.schema import api_keys, attempts
+
+_GOOD_SHARE: Final = 0.8
+_OURS_TO_MEND: Final = (401, 402, 403, 408)
+"""A credential that is refused or an account that is empty makes a deployment useless, as much as a 500 does."""
 
 _KIND: Final = b"a"
 _EQUAL: Final = ("call_id", "request_id", "client_request_id", "key_id", "state", "model", "deployment", "end_user")
@@ -83,11 +87,36 @@ class SqlAttempts:
 
         return await self._database.read(work)
 
+    async def uptimes(self, since: Sequence[float]) -> dict[str, tuple[float | None, ...]]:
+        """The port `Uptimes`. One pass over the attempts of that time, which an index leads to."""
+        status, state, started = attempts.c.upstream_status, attempts.c.state, attempts.c.started_at
+        succeeded = state == State.SUCCEEDED.value
+        to_blame = (state == State.FAILED.value) & or_(status.is_(None), status >= 500, status.in_(_OURS_TO_MEND))
+        minute = func.round(started / 60.0 - 0.5).label("minute")  # SQLite has no floor() everywhere
+        query = (
+            select(attempts.c.deployment, minute, func.count(), func.sum(case((succeeded, 1), else_=0)))
+            .where(started >= min(since), succeeded | to_blame)
+            .group_by(attempts.c.deployment, minute)
+        )
+
+        def work(connection: Connection) -> dict[str, tuple[float | None, ...]]:
+            found: dict[str, list[tuple[float, bool]]] = {}
+            for deployment, at, count, good in connection.execute(query):
+                found.setdefault(deployment, []).append((float(at) * 60.0, good >= _GOOD_SHARE * count))
+            return {name: tuple(_share(minutes, point) for point in since) for name, minutes in found.items()}
+
+        return await self._database.read(work)
+
     async def _fetch(self, query: Select[Any]) -> tuple[AttemptRecord, ...]:
         def work(connection: Connection) -> tuple[AttemptRecord, ...]:
             return tuple(_record(row) for row in connection.execute(query))
 
         return await self._database.read(work)
+
+
+def _share(minutes: list[tuple[float, bool]], since: float) -> float | None:
+    known = [good for at, good in minutes if at + 60.0 > since]
+    return round(100.0 * sum(known) / len(known), 2) if known else None
 
 
 def _matching(wanted: AttemptFilter) -> Select[Any]:

@@ -8,7 +8,7 @@ from typing import Final
 
 from sqlalchemy import BigInteger, Boolean, Column, Double, Index, LargeBinary, MetaData, String, Table, Text, false
 
-HEAD: Final = "0004"
+HEAD: Final = "0005"
 """The revision that this code works with."""
 
 metadata = MetaData()
@@ -159,12 +159,23 @@ attempts = Table(
     Column("error", Text),
     Column("end_user", Text),
     Column("on_operator", Boolean, nullable=False, server_default=false()),
+    Column("decision", LargeBinary),  # packed: core/decision.py
     Index("attempts_started", "started_at", "id"),
     Index("attempts_key", "key_id", "started_at", "id"),
     Index("attempts_state", "state", "started_at", "id"),
     Index("attempts_call", "call_id"),
     Index("attempts_request", "request_id"),
     Index("attempts_client_request", "client_request_id"),
+)
+
+# Every configuration that was served, without secrets: what a decision of that time was made by. A few kilobytes for
+# each change of the file; a row may go when no attempt of its time is left.
+configurations = Table(
+    "configurations",
+    metadata,
+    Column("revision", Text, primary_key=True),
+    Column("picture", Text, nullable=False),  # JSON: configuration/picture.py
+    Column("first_served_at", Double, nullable=False),
 )
 
 # Alembic's own table, named here so that a start can read the revision without importing Alembic.
