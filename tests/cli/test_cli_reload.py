@@ -131,7 +131,7 @@ def change(place: Gateway, edit: Callable[[dict[str, Any]], None]) -> None:
 
 
 def status_of(place: Gateway, model: str) -> int:
-    body = {"model": model, "messages": [{"role": "user", "content": "hello"}]}
+    body = {"model": model, "messages": [{"role": "user", "content": "echo: hi"}]}
     return http("POST", f"{place.url}/v1/chat/completions", body, place.key)[0]
 
 
