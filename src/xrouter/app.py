@@ -53,9 +53,6 @@ from xrouter.gateway.health import Station
 from xrouter.gateway.hedger import Hedger
 from xrouter.gateway.limiter import LEASE_S, Limiter
 from xrouter.gateway.shadower import Shadower
-from xrouter.providers import _opened as opened
-from xrouter.providers._accounts import accounts as accounts_of
-from xrouter.providers._opened import OpenAccounts, Opened, transport_for
 from xrouter.replay import catalogue
 from xrouter.replay.stored import Explainer
 from xrouter.settings import Config, ConfigError, ProviderSettings, RouteSettings, RoutingSettings, Settings
@@ -73,6 +70,9 @@ from xrouter.telemetry.observer import Observer
 from xrouter.telemetry.redaction import Redaction, secrets_in
 from xrouter.telemetry.shared_dir import shared_dir
 from xrouter.transport.client import open_transport
+from xrouter.upstreams import opened
+from xrouter.upstreams.accounts import accounts as accounts_of
+from xrouter.upstreams.opened import OpenAccounts, Opened, transport_for
 
 if TYPE_CHECKING:
     from xrouter.stores.redis import RedisStore

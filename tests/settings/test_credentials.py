@@ -9,9 +9,9 @@ from xrouter.app import transport_for
 from xrouter.configuration.changes import take
 from xrouter.core.clock import SystemClock
 from xrouter.core.secret import Secret
-from xrouter.providers._accounts import Account, accounts
 from xrouter.settings import Config, ConfigError, parse_config
 from xrouter.telemetry.redaction import secrets_in
+from xrouter.upstreams.accounts import Account, accounts
 
 KEYS = ("b25lOm9uZQ==", "dHdvOnR3bw==", "dGhyZWU6dGhyZWU=")
 

@@ -11,9 +11,9 @@ from xrouter.core.clock import Clock
 from xrouter.core.errors import ProviderAuthFailed, UpstreamError
 from xrouter.doctor import network
 from xrouter.doctor.finding import Finding, State, failed, good, skipped, warning
-from xrouter.providers._opened import transport_for
 from xrouter.settings import ConfigError, ProviderSettings
 from xrouter.transport import Transport, TransportError
+from xrouter.upstreams.opened import transport_for
 
 LOGIN_S: Final = 20.0
 _LOGIN: Final = "check api_key and base_url: is the key whole, of this account or project, and not revoked?"

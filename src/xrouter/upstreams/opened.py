@@ -13,10 +13,10 @@ from xrouter.configuration.changes import certificates_of, files_of
 from xrouter.core.clock import SystemClock
 from xrouter.core.deployment import Deployment
 from xrouter.core.ports import ChatProvider, Closing
-from xrouter.providers._accounts import Account, accounts
 from xrouter.settings import Config, ConfigError, ProviderSettings
 from xrouter.transport import Transport
 from xrouter.transport.client import open_transport
+from xrouter.upstreams.accounts import Account, accounts
 
 
 @dataclass(frozen=True, slots=True, eq=False)
