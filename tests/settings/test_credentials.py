@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
-from xrouter.app import transport_for
 from xrouter.configuration.changes import take
 from xrouter.core.clock import SystemClock
 from xrouter.core.secret import Secret
 from xrouter.settings import Config, ConfigError, parse_config
 from xrouter.telemetry.redaction import secrets_in
 from xrouter.upstreams.accounts import Account, accounts
+from xrouter.upstreams.opened import transport_for
 
 KEYS = ("b25lOm9uZQ==", "dHdvOnR3bw==", "dGhyZWU6dGhyZWU=")
 

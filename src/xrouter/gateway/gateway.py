@@ -1,4 +1,4 @@
-"""Everything the pipeline needs, in one value. `app.py` fills it."""
+"""Everything the pipeline needs, in one value. `app` fills it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

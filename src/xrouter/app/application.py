@@ -1,8 +1,5 @@
-"""Introduces everybody: settings and configuration -> stores, providers -> gateway -> one ASGI application.
-
-The only file that knows all packages. What runs beside the requests (key refresh, flusher, gauges) starts and
-ends here.
-"""
+"""The application of one worker, and its life: what runs beside the requests (key refresh, flusher, gauges) starts
+and ends here. The only file that knows nearly all packages."""
 
 import asyncio
 import signal
@@ -17,45 +14,37 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import structlog
 
-from xrouter import providers
 from xrouter.admin import health, routes
 from xrouter.admin.pressure import CredentialState, DoorState, HedgeState, Pressure, ShadowState
+from xrouter.app.serving import beside, build_catalog, limits_of, speakers_of
 from xrouter.configuration.effective import Effective, load
-from xrouter.configuration.picture import Picture
 from xrouter.configuration.standing import Standing, leave
 from xrouter.configuration.watching import Watching
 from xrouter.core.accounts import TOPIC_ACCOUNTS
 from xrouter.core.call import Caller
 from xrouter.core.clock import Clock, SystemClock
-from xrouter.core.deployment import Deployment
 from xrouter.core.errors import GatewayError
 from xrouter.core.ids import ulid
 from xrouter.core.limits import TOPIC_RECALL
 from xrouter.core.money import rub_text
-from xrouter.core.operation import Operation
-from xrouter.core.ports import SLOTS_LEASE_S, ChatProvider, Topics
+from xrouter.core.ports import SLOTS_LEASE_S, Topics
 from xrouter.core.vitals import Change
 from xrouter.core.window import ENDLESS
 from xrouter.dialects.data_plane import DataPlane
 from xrouter.dialects.exchange import JSON, Exchange, Receive, Send, credential
 from xrouter.dialects.exchange import Scope as AsgiScope
-from xrouter.dialects.limits import Limits
 from xrouter.dialects.openai import problems
 from xrouter.dialects.openrouter import problems as openrouter_problems
 from xrouter.edge.client_ip import client_of
 from xrouter.edge.validator import Edge
-from xrouter.gateway import catalog, limits, pipeline
-from xrouter.gateway.catalog import Catalog
+from xrouter.gateway import limits, pipeline
 from xrouter.gateway.checks import Checks
 from xrouter.gateway.gateway import Gateway
 from xrouter.gateway.gossip import TOPIC_HEALTH, Gossip
 from xrouter.gateway.health import Station
-from xrouter.gateway.hedger import Hedger
 from xrouter.gateway.limiter import LEASE_S, Limiter
-from xrouter.gateway.shadower import Shadower
-from xrouter.replay import catalogue
 from xrouter.replay.stored import Explainer
-from xrouter.settings import Config, ConfigError, ProviderSettings, RouteSettings, RoutingSettings, Settings
+from xrouter.settings import Config, ConfigError, Settings
 from xrouter.stores.books import Books, journals_of, open_books
 from xrouter.stores.host_counters import HostCounters, host_id, keep_nodes, known_nodes
 from xrouter.stores.journal import FileJournal
@@ -69,10 +58,8 @@ from xrouter.telemetry.metrics import Metrics
 from xrouter.telemetry.observer import Observer
 from xrouter.telemetry.redaction import Redaction, secrets_in
 from xrouter.telemetry.shared_dir import shared_dir
-from xrouter.transport.client import open_transport
 from xrouter.upstreams import opened
-from xrouter.upstreams.accounts import accounts as accounts_of
-from xrouter.upstreams.opened import OpenAccounts, Opened, transport_for
+from xrouter.upstreams.opened import Opened
 
 if TYPE_CHECKING:
     from xrouter.stores.redis import RedisStore
@@ -117,87 +104,6 @@ async def open_app(
     return app
 
 
-async def check(
-    settings: Settings,
-    accounts: Mapping[str, ProviderSettings],
-    aliases: Mapping[str, list[str]],
-    defaults: Mapping[Operation, str],
-    routes: Mapping[str, RouteSettings] | None = None,
-    routing: RoutingSettings | None = None,
-) -> tuple[list[Deployment], list[str]]:
-    """Everything that the start would find wrong behind what reads well, all of it; and the deployments that are
-    right. Reaches out to nobody."""
-    found: list[Deployment] = []
-    problems: list[str] = []
-    for name, provider in accounts.items():
-        try:
-            providers.load(provider.kind)
-        except ValueError as error:
-            problems.append(f"providers.{name}: {error}")
-            continue
-        for account in accounts_of(name, provider):
-            try:
-                transport = transport_for(name, account.settings, settings.max_in_flight)
-            except ValueError as error:
-                field, _, words = str(error).partition(" ")  # "ca_bundle /roots.pem: cannot be read"
-                known = field in ProviderSettings.model_fields
-                problems.append(f"{account.place}.{field}: {words}" if known else f"{account.place}: {error}")
-                transport = open_transport(  # for what else is wrong with it
-                    provider=name, connect_timeout_s=1.0, ca_bundle=None, proxy=None, allow_private=()
-                )
-            try:
-                found += account.deployments()
-            except ConfigError as error:
-                problems += str(error).splitlines()
-            try:
-                account.connect(transport, SystemClock())
-            except ConfigError as error:
-                problems += str(error).splitlines()
-            finally:
-                await transport.close()
-    plain = catalog.build(found, {}).served
-    led = {alias: targets for alias, targets in aliases.items() if targets and all(one in plain for one in targets)}
-    for operation, wanted in defaults.items():
-        if wanted in plain or wanted in led:
-            try:
-                catalog.build(found, led, default_models={operation: wanted})
-            except ValueError as error:
-                problems.append(str(error))
-    usual, routes = routing or RoutingSettings(), routes or {}
-    for name, route in routes.items():
-        if name not in aliases and all(one in plain for one in _models_of(name, route)):
-            try:
-                catalog.build(found, {}, policies={name: route.policy(usual)})
-            except ValueError as error:
-                problems.append(str(error))
-    problems += beside_problems(routes, catalog.build(found, led).served)
-    own = settings.default_model
-    if not problems and own is not None and own not in plain and own not in led and own not in routes:
-        problems.append(f"XROUTER_DEFAULT_MODEL: {own!r} is not served")
-    return found, list(dict.fromkeys(problems))
-
-
-def beside_problems(routes: Mapping[str, RouteSettings], served: Mapping[str, tuple[Deployment, ...]]) -> list[str]:
-    """What is wrong with the shadows of routes."""
-    problems: list[str] = []
-    for name, route in routes.items():
-        if route.shadow is None:
-            continue
-        place, model = f"routes.{name}.shadow.model", route.shadow.model
-        if model not in served:
-            problems.append(f"{place}: {model!r} is not served")
-        elif any(one.price is None for one in served[model]):
-            problems.append(f"{place}: {model!r} has no price, so max_rub_per_day would bound nothing")
-    return problems
-
-
-def _models_of(name: str, route: RouteSettings) -> list[str]:
-    """Every model that a route names."""
-    policy = route.policy(RoutingSettings())
-    opened = [model for models in policy.fallbacks.values() for model in models]
-    return [*([] if route.models else [name]), *policy.names, *opened]
-
-
 class App:
     """One worker: `asgi` is the application, the rest its life. Made by `open_app` inside the event loop."""
 
@@ -231,12 +137,12 @@ class App:
             self._topics.append(self._redis.topics)
         self._keeper = self._open_keeper(clock)
         self._opened = opened.open_accounts(config, settings.max_in_flight)
-        self._speakers = _speakers(self._opened)  # those in force: `take` changes it in place
-        served, shown = _build_catalog(settings, config, self._opened)
+        self._speakers = speakers_of(self._opened)  # those in force: `take` changes it in place
+        served, shown = build_catalog(settings, config, self._opened)
         self._open_rooms()
         if self._keeper is not None:
             self._keeper.begin()
-        self._hedgers, self._shadows = _beside(config, served)
+        self._hedgers, self._shadows = beside(config, served)
         self._attempts = SqlAttempts(books.database)
         self._metrics = Metrics(shared_dir(), models=served.served)
         self._metrics.config_taken(served.revision, None)
@@ -246,7 +152,7 @@ class App:
         self._observer = Observer(self._metrics, AccessLog(logs, frozenset(served.served)))
         self._gateway = Gateway(
             catalog=served,
-            providers=_speakers(self._opened),
+            providers=speakers_of(self._opened),
             keys=books.keys,
             journal=self._journal,
             slots=self._slots,
@@ -259,7 +165,7 @@ class App:
         )
         self._gossip = Gossip(self._gateway.health)
         self._gateway.health.on_change = self._deployment_changed
-        self._data_plane = DataPlane(self._gateway, _limits(settings), self._attempts)
+        self._data_plane = DataPlane(self._gateway, limits_of(settings), self._attempts)
         self._control_plane = routes.build(
             keys=books.keys,
             accounts=books.accounts,
@@ -370,14 +276,14 @@ class App:
         has changed."""
         config, before = effective.config, self._opened
         after = opened.open_accounts(config, self._settings.max_in_flight, before, changed)
-        served, shown = _build_catalog(self._settings, config, after)
-        hedgers, shadows = _beside(config, served, self._hedgers, self._shadows)
+        served, shown = build_catalog(self._settings, config, after)
+        hedgers, shadows = beside(config, served, self._hedgers, self._shadows)
         # From here on nothing fails and nothing waits.
         known = (*secrets_in(self._settings), *secrets_in(self._config), *secrets_in(config))
         self._logs.redaction = Redaction(known)
         self._config, self._opened = config, after
         self._observer.serve(served.served)
-        speakers = _speakers(after)
+        speakers = speakers_of(after)
         copies = frozenset(copy for one in self._shadows.values() for copy in one.running)
         self._hedgers, self._shadows = hedgers, shadows
         self._gateway = replace(self._gateway, catalog=served, providers=speakers, hedgers=hedgers, shadows=shadows)
@@ -600,40 +506,6 @@ def _learnt(room: Room) -> int | None:
     return None if limit >= (room.limit or ENDLESS) else limit
 
 
-def _speakers(accounts: OpenAccounts) -> dict[str, ChatProvider]:
-    return {name: one.speaker for name, one in accounts.items()}
-
-
-def _build_catalog(settings: Settings, config: Config, accounts: OpenAccounts) -> tuple[Catalog, Picture]:
-    """What is served, for the pipeline and for people. Raises `ConfigError`."""
-    deployments = [one for account in accounts.values() for one in account.deployments]
-    return catalogue.of_config(config, deployments, settings.default_model or config.default_model, _since(settings))
-
-
-def _beside(
-    config: Config,
-    served: Catalog,
-    hedgers: Mapping[str, Hedger] | None = None,
-    shadows: Mapping[str, Shadower] | None = None,
-) -> tuple[dict[str, Hedger], dict[str, Shadower]]:
-    """What the routes ask beside their calls; those that there are go on where their route says the same. Raises
-    `ConfigError`."""
-    problems = beside_problems(config.routes, served.served)
-    if problems:
-        raise ConfigError("\n".join(problems))
-    hedging: dict[str, Hedger] = {}
-    copying: dict[str, Shadower] = {}
-    for name, route in config.routes.items():
-        if route.hedge is not None:
-            hedger, hedge = (hedgers or {}).get(name), route.hedge.word()
-            hedging[name] = hedger if hedger is not None and hedger.hedge == hedge else Hedger(hedge)
-        if route.shadow is not None:
-            shadower, shadow = (shadows or {}).get(name), route.shadow.word()
-            same = shadower is not None and shadower.shadow == shadow
-            copying[name] = shadower if shadower is not None and same else Shadower(name, shadow, SystemClock())
-    return hedging, copying
-
-
 def _open_redis(settings: Settings, clock: Clock, on_nodes: Callable[[int], None]) -> "RedisStore | None":
     """Raises `ConfigError` for a URL that cannot be read. A Redis that cannot be reached is no error: it may come."""
     if settings.redis_url is None:
@@ -647,28 +519,6 @@ def _open_redis(settings: Settings, clock: Clock, on_nodes: Callable[[int], None
     store.link.on_nodes = on_nodes
     on_nodes(store.link.nodes)
     return store
-
-
-def _since(settings: Settings) -> int:
-    """Unix seconds: since when the models are what they are, as far as this gateway can tell. That is the last change
-    of the operator's file, and without one the start."""
-    if settings.config is not None:
-        with suppress(OSError):
-            return int(settings.config.stat().st_mtime)
-    return int(SystemClock().now())
-
-
-def _limits(settings: Settings) -> Limits:
-    return Limits(
-        max_body_bytes=settings.max_body_bytes,
-        status_wait_s=settings.status_wait_s,
-        ping_s=settings.ping_s,
-        max_in_flight=settings.max_in_flight,
-        overload_queue=settings.overload_queue,
-        overload_wait_s=settings.overload_wait_s,
-        max_lag_s=settings.max_lag_s,
-        trusted_proxies=settings.trusted_proxies,
-    )
 
 
 def _closing(send: Send) -> Send:
