@@ -5,13 +5,12 @@ from typing import Any
 
 import pytest
 
-from xrouter.configuration.changes import take
 from xrouter.core.clock import SystemClock
 from xrouter.core.secret import Secret
 from xrouter.settings import Config, ConfigError, parse_config
 from xrouter.telemetry.redaction import secrets_in
 from xrouter.upstreams.accounts import Account, accounts
-from xrouter.upstreams.opened import transport_for
+from xrouter.upstreams.opened import differing, let_go, open_accounts, transport_for
 
 KEYS = ("b25lOm9uZQ==", "dHdvOnR3bw==", "dGhyZWU6dGhyZWU=")
 
@@ -107,9 +106,11 @@ async def test_a_credential_without_any_key_is_no_way_in() -> None:
     await transport.close()
 
 
-def test_credentials_come_and_go_while_it_runs() -> None:
-    one, two = config({"api_key": KEYS[0]}), config({"api_key": KEYS[2]}, {"api_key": KEYS[1]})
-    assert take(one, two) == (two, [])
-    assert take(two, one) == (one, [])
-    shown = config({"api_key": KEYS[0], "client_cert": "c.pem"})
-    assert take(one, shown) == (one, ["providers.giga.credentials"])
+async def test_credentials_come_and_go_while_it_runs() -> None:
+    first = open_accounts(config({"api_key": KEYS[0]}), 1)
+    second = open_accounts(config({"api_key": KEYS[0]}, {"api_key": KEYS[1]}), 1, first)
+    third = open_accounts(config({"api_key": KEYS[2]}, {"api_key": KEYS[1]}), 1, second)
+    assert differing(first, second) == ["giga#2"]
+    assert differing(second, third) == ["giga#1"]
+    assert second["giga#1"] is first["giga#1"]
+    await let_go([*second.values(), third["giga#1"]])
