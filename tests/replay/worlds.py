@@ -113,7 +113,7 @@ def disturb(health: Health, known: Catalog, chance: random.Random, now: float) -
         live.last_failure_at = chance.choice([float("-inf"), now - chance.uniform(0, 100)])
         live.failures = chance.randint(0, 6)
         live.ejected = chance.choice([None, None, None, chance.choice(EJECTED)])
-        live.ejected_until = now + chance.uniform(-20, 20)
+        live.ejected_until = float("-inf") if live.ejected is None else now + chance.uniform(-20, 20)
         for _ in range(chance.randint(0, 3)):
             live.ttft_samples.add(chance.uniform(0.01, 10))
             live.rate_samples.add(chance.uniform(1, 300))

@@ -61,7 +61,7 @@ async def test_the_books_of_a_place_are_those_of_its_keys(database_url: str) -> 
     await database.migrate()
     keys = SqlKeys(database, Secret("p" * 40), ManualClock(), 1.0)
     accounts = SqlAccounts(database, ManualClock(), keys.learn)
-    organisations = [await accounts.make(Kind.ORGANISATION, AccountSpec(name="o"), Place()) for _ in range(2)]
+    organisations = [await accounts.make(Kind.ORGANISATION, AccountSpec(name=name), Place()) for name in ("o", "p")]
     owners = [
         (await keys.make(KeySpec(name="k", organisation_id=one.id), "test")).record.id for one in organisations
     ] + [(await keys.make(KeySpec(name="k"), "test")).record.id]
