@@ -15,6 +15,7 @@ MIN_REMAINING_S = 1.0
 BUDGET_EXHAUSTED = "budget_exhausted"
 
 _USUAL = 0.5
+_CHANGING_S = 0.1  # from an attempt that ran out of its time to the next one, on a busy machine, too
 
 
 class Trials:
@@ -56,14 +57,22 @@ class Trials:
     def due(self) -> float:
         """Until when the running attempt may take for its first content.
 
-        A whole answer shows no sign of life before it is there, so a silent vendor would eat the whole deadline:
-        with another candidate to spare it gets half of what is left.
+        A whole answer shows no sign of life before it is there, so a silent vendor would eat the whole deadline: it
+        gets half of what is left, where another candidate may be asked then and has time enough in the other half.
         """
         began, deadline = self._attempt.began, self._call.deadline
         if self._call.request.stream:
             return min(deadline, began + self._attempt.deployment.timeouts.first_s)
-        has_spare = self._made + 1 < retry.MAX_ATTEMPTS and len(self._tries) < len(self._plan)
-        return (began + deadline) / 2 if has_spare else deadline
+        half_s = (deadline - began) / 2
+        return deadline - half_s if self._has_spare(half_s - _CHANGING_S) else deadline
+
+    def _has_spare(self, left_s: float) -> bool:
+        """Would there be somebody else to ask, with so much time left, if the running attempt got no answer?"""
+        if self._made + 1 >= retry.MAX_ATTEMPTS or len(self._tries) >= len(self._plan) or self._beside:
+            return False
+        if self._ambiguous or not retry.repeatable(self._attempt.request):
+            return False  # it was sent, and nobody would know whether it is done
+        return any(one not in self._tries and self._in_time(one, left_s) for one in self._plan)
 
     def __enter__(self) -> None: ...
 
