@@ -71,8 +71,8 @@ class Phase(StrEnum):
 
     CONNECTING = "connecting"  # no byte sent
     SENT = "sent"  # some or all of the request sent, no status yet
-    STATUS = "status"  # status line received
-    BODY = "body"  # 2xx and the body began, nothing shown to the client
+    STATUS = "status"  # status line received, and it is no success
+    BODY = "body"  # 2xx, nothing shown to the client
     SHOWN = "shown"  # the client has seen content
 
 
@@ -261,8 +261,8 @@ class Attempt(Struct, eq=False):
         self.phase = Phase.SENT
 
     def answered(self, status: int, request_id: str | None) -> None:
-        """The status line came."""
-        self.phase = Phase.STATUS
+        """The status line came. With a success the answer has begun, whatever becomes of its body."""
+        self.phase = Phase.BODY if 200 <= status < 300 else Phase.STATUS
         self.upstream_status = status
         self.upstream_request_id = request_id
 

@@ -3,8 +3,8 @@ failure says about the deployment's health.
 
 This is the table of attempt phases. In words: nothing sent -> both (only another where the address itself is
 forbidden: the same rules would refuse it again); sent without an answer -> only another, once, and only where doing the
-work twice harms nobody (the vendor may have done it); an answer -> by its status; content shown -> neither, unless
-another attempt goes on with it.
+work twice harms nobody (the vendor may have done it); an answer -> by its status; a success that broke -> only another
+(the vendor has done it); content shown -> neither, unless another attempt goes on with it.
 """
 
 from dataclasses import dataclass
