@@ -250,12 +250,25 @@ async def test_no_slot_before_the_deadline_is_a_503_and_no_attempt() -> None:
     busy = asyncio.create_task(collect(call(), place))
     while not place.slots.now:
         await asyncio.sleep(0.001)
+    one = call(timeout_s=0.05)
     with pytest.raises(ProviderRateLimited) as caught:
-        await collect(call(timeout_s=0.05), place)
+        await collect(one, place)
+    assert one.upstream_calls == 0
     busy.cancel()
     await asyncio.gather(busy, return_exceptions=True)
     assert caught.value.http_status == 503
     assert caught.value.retry_after_s
+
+
+async def test_only_what_left_is_an_upstream_call() -> None:
+    place = world(a=Script(GOOD), b=Script([down()], GOOD), max_concurrency=1)
+    full = place.gateway.catalog.served["a/m"][0]
+    assert place.gateway.slots.room(full.credential, 1, 0).take() is not None
+    object.__setattr__(full, "max_waiting", 0)
+    one = call()
+    assert await collect(one, place) == GOOD
+    assert [attempt.error for attempt in one.attempts] == ["provider_queue_full", "provider_unavailable", None]
+    assert one.upstream_calls == 2
 
 
 async def test_models_are_tried_in_order_and_the_reply_names_the_one_that_served() -> None:

@@ -13,7 +13,7 @@ from xrouter.core.chat import Answer, ChatRequest, Event, Usage
 from xrouter.core.decision import Explanation
 from xrouter.core.deployment import Deployment
 from xrouter.core.embeddings import Embeddings, EmbeddingsRequest
-from xrouter.core.errors import Invalid
+from xrouter.core.errors import NEVER_LEFT, Invalid
 from xrouter.core.ids import ulid
 from xrouter.core.images import Images, ImagesRequest
 from xrouter.core.limits import Hold, Limit
@@ -131,6 +131,15 @@ class Call(Struct, eq=False):  # a Struct, as all that every call makes: its con
     explanation: Explanation | None = None
     sticks: dict[str, int] | None = None
     on_operator: bool = False
+
+    @property
+    def upstream_calls(self) -> int:
+        """How many of its attempts called a vendor: not those that waited for a slot in vain, or still do."""
+        made = 0
+        for one in self.attempts:
+            if one.phase is not Phase.CONNECTING or (one.error is not None and one.error not in NEVER_LEFT):
+                made += 1
+        return made
 
     @property
     def served(self) -> "Attempt | None":
