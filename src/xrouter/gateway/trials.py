@@ -7,10 +7,13 @@ from xrouter.core.call import Attempt, Call, Phase, Request
 from xrouter.core.errors import Invalid, UpstreamError
 from xrouter.gateway import fallbacks, record, retry
 from xrouter.gateway.gateway import Gateway
+from xrouter.gateway.group import plain_id
 from xrouter.gateway.route import Candidate
 
 MIN_REMAINING_S = 1.0
 """A further attempt is pointless with less time than this left."""
+
+MODEL_NOT_FOUND = "model_not_found"
 
 BUDGET_EXHAUSTED = "budget_exhausted"
 
@@ -83,7 +86,7 @@ class Trials:
         self._made += record.end(attempt, error, gateway)
         self._failed_by = error
         if isinstance(error, UpstreamError):
-            self._failure = error
+            self._failure = _told(error, candidate, gateway)
         elif isinstance(error, Invalid):
             self._refusal = self._refusal or error
         else:
@@ -199,6 +202,22 @@ class Trials:
             return self._refusal
         self._failure.metadata["attempts"] = [_account(one) for one in self._call.attempts]
         return self._failure
+
+
+def _told(error: UpstreamError, candidate: Candidate, gateway: Gateway) -> UpstreamError:
+    """The failure as the client is told of it. A model that its vendor does not know is the client's mistake only where
+    the client named that very deployment: what a route or an alias leads to, the operator has written."""
+    deployment = candidate.deployment
+    if error.code != MODEL_NOT_FOUND or gateway.catalog.plain(candidate.model) == plain_id(deployment):
+        return error
+    return UpstreamError(
+        f"{error.message} The operator of this gateway has '{candidate.model}' lead to {deployment.id}, and "
+        f"{error.provider} knows no '{deployment.upstream_model}': take it out of the route, or correct the models of "
+        f"the provider '{deployment.provider}'.",
+        provider=error.provider,
+        upstream_status=error.upstream_status,
+        code="provider_model_missing",
+    )
 
 
 def _account(attempt: Attempt) -> dict[str, object]:
