@@ -92,6 +92,14 @@ async def test_filters_choose_rows(plane: Plane, query: str, numbers: list[int])
     assert [row["number"] for row in page["data"]] == numbers
 
 
+async def test_a_shadows_copies_are_listed_by_their_route(plane: Plane) -> None:
+    """No key has that id: the attempts stand under it."""
+    plane.attempts.records = [attempt(1), attempt(2, key_id="shadow:tbank/t-pro"), attempt(3, key_id="shadow:other")]
+    status, page, _ = await plane.ask("GET", "/admin/attempts?key_id=shadow:tbank/t-pro")
+    assert (status, [row["number"] for row in page["data"]]) == (200, [2])
+    assert (await plane.ask("GET", "/admin/attempts?key_id=nobody"))[0] == 404
+
+
 async def test_pages_cover_everything_once(plane: Plane) -> None:
     plane.attempts.records = [attempt(number) for number in range(1, 8)]
     seen: list[int] = []

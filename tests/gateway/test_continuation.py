@@ -325,6 +325,47 @@ async def test_leaving_while_another_goes_on_cuts_that_one() -> None:
     assert all(attempt.cost_micro for attempt in place.books.ends)
 
 
+THOUGHT = "<think>\nThe user wants the rest. </thin\n</think>\n\n"
+
+
+@pytest.mark.parametrize("prefill", [False, True])
+@pytest.mark.parametrize("size", [1, 3, 500])
+async def test_a_thought_in_tags_is_not_shown_in_the_middle_of_the_answer(size: int, prefill: bool) -> None:
+    rest = "the price of <think> wheat." if prefill else SHOWN[-20:] + " the price of <think> wheat."
+    shown = SHOWN + " " if prefill else SHOWN
+    b = Script([Start(), *_split(size)(THOUGHT + rest), *END])
+    place = world(a=begun(shown=shown), b=b)
+    events, error = await told(call(), exact(place, "b") if prefill else place)
+    assert error is None
+    assert text(events) == SHOWN + " the price of <think> wheat."
+
+
+@pytest.mark.parametrize("said", ["<think>I could go on for", "<think>", "<think>a</think"])
+async def test_who_only_thinks_aloud_leaves_it_to_the_next(said: str) -> None:
+    place = world(a=begun(), b=Script([*_split(2)(said), *END]), c=Script([Delta(REST), *END]))
+    events, error = await told(call(), place)
+    assert error is None
+    assert text(events) == SHOWN + REST
+    assert [attempt.error for attempt in place.books.ends] == ["provider_unavailable", "continuation_unfit", None]
+
+
+@pytest.mark.parametrize("said", ["<thin ice> and salt", "<", "< think>", "and <think> is a tag"])
+async def test_what_only_looks_like_a_thought_is_the_answer(said: str) -> None:
+    place = world(a=begun(shown=SHOWN + " "), b=Script([*_split(1)(said), *END]))
+    events, error = await told(call(), place)
+    assert error is None
+    assert text(events) == SHOWN + " " + said
+
+
+async def test_a_thought_that_was_shown_in_part_is_gone_on_with() -> None:
+    """The client reads the tags of a server that does not part them, and gets all of them."""
+    shown = "<think>The user wants to know about bread, and"
+    place = exact(world(a=begun(shown=shown), b=Script([*_split(2)(" salt.</think>Salt."), *END])), "b")
+    events, error = await told(call(), place)
+    assert error is None
+    assert text(events) == shown + " salt.</think>Salt."
+
+
 def _split(size: int) -> Callable[[str], list[Delta]]:
     return lambda said: [Delta(said[at : at + size]) for at in range(0, len(said), size)]
 

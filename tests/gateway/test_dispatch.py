@@ -26,6 +26,7 @@ from xrouter.core.errors import (
 from xrouter.gateway import catalog, pipeline
 from xrouter.simulators import faults
 
+PATIENT = Timeouts()
 GOOD: list[Event] = [Start(), Delta("hel"), Delta("lo"), Finish("stop"), Usage(7, 2)]
 
 
@@ -249,12 +250,25 @@ async def test_no_slot_before_the_deadline_is_a_503_and_no_attempt() -> None:
     busy = asyncio.create_task(collect(call(), place))
     while not place.slots.now:
         await asyncio.sleep(0.001)
+    one = call(timeout_s=0.05)
     with pytest.raises(ProviderRateLimited) as caught:
-        await collect(call(timeout_s=0.05), place)
+        await collect(one, place)
+    assert one.upstream_calls == 0
     busy.cancel()
     await asyncio.gather(busy, return_exceptions=True)
     assert caught.value.http_status == 503
     assert caught.value.retry_after_s
+
+
+async def test_only_what_left_is_an_upstream_call() -> None:
+    place = world(a=Script(GOOD), b=Script([down()], GOOD), max_concurrency=1)
+    full = place.gateway.catalog.served["a/m"][0]
+    assert place.gateway.slots.room(full.credential, 1, 0).take() is not None
+    object.__setattr__(full, "max_waiting", 0)
+    one = call()
+    assert await collect(one, place) == GOOD
+    assert [attempt.error for attempt in one.attempts] == ["provider_queue_full", "provider_unavailable", None]
+    assert one.upstream_calls == 2
 
 
 async def test_models_are_tried_in_order_and_the_reply_names_the_one_that_served() -> None:
@@ -349,8 +363,40 @@ async def test_a_model_named_twice_is_tried_as_one() -> None:
 
 
 async def test_a_silent_vendor_leaves_time_for_the_next() -> None:
-    place = world(a=Script([inf]), b=Script([answer("hi")]), timeouts=Timeouts(total_s=2.2))
+    place = world(a=Script([inf]), b=Script([answer("hi")]), timeouts=Timeouts(total_s=2.8))
     assert await collect(call(stream=False), place) == [answer("hi")]
+
+
+@pytest.mark.parametrize(
+    ("timeout_s", "usual_s"), [(1.9, None), (2.1, None), (5.0, 3.0)], ids=["a second", "barely", "its usual time"]
+)
+async def test_no_time_is_kept_for_who_could_not_be_asked_then(timeout_s: float, usual_s: float | None) -> None:
+    """An answer in more than half of the time is one, where a fallback would need more than the other half."""
+    place = world(a=Script([timeout_s * 0.55, answer("hi")]), b=Script([answer("not needed")]), timeouts=PATIENT)
+    if usual_s is not None:
+        place.gateway.health.of(place.gateway.catalog.served["b/m"][0]).ttft_samples.add(usual_s)
+    one = call(stream=False, timeout_s=timeout_s)
+    assert await collect(one, place) == [answer("hi")]
+    assert [attempt.deployment.provider for attempt in one.attempts] == ["a"]
+
+
+async def test_no_time_is_kept_after_a_wait_for_a_slot_that_left_too_little() -> None:
+    """A slot comes free when 1.6 s of 2.5 s are left: half of them would be too short for the other one."""
+    place = world(a=Script([0.9, answer("hi")]), b=Script([answer("no")]), timeouts=PATIENT, max_concurrency=1)
+    deployment = place.gateway.catalog.served["a/m"][0]
+    room = place.gateway.slots.room(deployment.credential, 1, 9)
+    index = room.take()
+    assert index is not None
+    asyncio.get_running_loop().call_later(0.9, room.give_back, index)
+    one = call("a/m", models=("a/m", "b/m"), stream=False, timeout_s=2.5)
+    assert await collect(one, place) == [answer("hi")]
+    assert [attempt.deployment.provider for attempt in one.attempts] == ["a"]
+
+
+async def test_no_time_is_kept_where_nothing_may_be_sent_twice() -> None:
+    place = world(a=Script([1.6, answer("hi")]), b=Script([answer("no")]), timeouts=PATIENT)
+    one = call(stream=False, timeout_s=2.8, tools=[{"type": "web_search"}])
+    assert await collect(one, place) == [answer("hi")]
 
 
 async def test_a_deployment_that_an_alias_names_twice_is_tried_as_one() -> None:

@@ -6,6 +6,8 @@ from dataclasses import replace
 from math import inf
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.gateway.script import Script, World, answer, call, world
 
 from xrouter.core.beside import Shadow
@@ -149,42 +151,83 @@ def test_as_many_are_drawn_as_the_route_says() -> None:
 
 def test_nothing_is_copied_before_the_books_were_read() -> None:
     made = shadower(looked=False)
-    assert not made.reserve(1)
+    assert not made.reserve("one", 1)
     made.booked(made.look(), 0)
-    assert made.reserve(1)
+    assert made.reserve("one", 1)
 
 
 def test_the_days_money_holds_with_what_is_under_way_and_over_restarts() -> None:
     clock = ManualClock()
     made = shadower(most_micro=100, clock=clock)
-    assert [made.reserve(40), made.reserve(40), made.reserve(40)] == [True, True, False]
-    made.ended(40, 10)
+    assert [made.reserve("one", 40), made.reserve("two", 40), made.reserve("three", 40)] == [True, True, False]
+    made.ended("one", 10)
     assert made.spent_micro() == 50
-    assert made.reserve(40)
+    assert made.reserve("three", 40)
     again = shadower(most_micro=100, clock=clock, looked=False)  # a new process
     again.booked(again.look(), 95)
-    assert not again.reserve(10)
-    assert again.reserve(5)
+    assert not again.reserve("four", 10)
+    assert again.reserve("four", 5)
 
 
-def test_what_is_in_the_books_is_not_counted_twice_for_ever() -> None:
+_STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("begin"), st.integers(0, 9)),
+        st.tuples(st.just("end"), st.integers(0, 9)),
+        st.tuples(st.just("look"), st.integers(0, 3)),
+        st.tuples(st.just("wait"), st.floats(0.1, 9.0)),
+    ),
+    max_size=60,
+)
+
+
+@given(_STEPS, st.floats(0.0, BOOKED_AFTER_S - 0.1))
+def test_no_copy_is_ever_counted_twice_or_left_out(steps: list[tuple[str, float]], booked_after_s: float) -> None:
+    """The reference knows every copy; the books get it `booked_after_s` after its end, and a look may take its time,
+    in which further copies begin and end."""
     clock = ManualClock()
-    made = shadower(most_micro=100, clock=clock)
-    assert made.reserve(30)
-    made.ended(30, 30)
-    made.booked(made.look(), 30)
-    assert made.spent_micro() == 60, "it may not have been there yet: twice rather than never"
-    clock.advance(BOOKED_AFTER_S + 1)
-    made.booked(made.look(), 30)
-    assert made.spent_micro() == 30
+    made = shadower(clock=clock)
+    costs: dict[str, int] = {}  # what each counts at present
+    running: list[str] = []
+    ended: dict[str, float] = {}
+
+    def begin(expected: float) -> None:
+        if len(running) < MAX_TOGETHER:
+            name = f"shadow-{len(costs)}"
+            assert made.reserve(name, int(expected))
+            costs[name] = int(expected)
+            running.append(name)
+
+    def end(cost: float) -> None:
+        if running:
+            name = running.pop(0)
+            made.ended(name, int(cost))
+            costs[name], ended[name] = int(cost), clock.now()
+
+    for what, amount in steps:
+        if what == "begin":
+            begin(amount)
+        elif what == "end":
+            end(amount)
+        elif what == "wait":
+            clock.advance(amount)
+        else:
+            look = made.look()
+            sums = sum(
+                costs[name] for name, at in ended.items() if at + booked_after_s <= clock.now() and name not in look.but
+            )
+            for _ in range(int(amount)):
+                begin(7)
+                end(3)
+            made.booked(look, sums)
+        assert made.spent_micro() == sum(costs.values())
 
 
 def test_a_new_day_begins_with_a_look_into_the_books() -> None:
     clock = ManualClock()
     made = shadower(most_micro=100, clock=clock)
-    assert made.reserve(100)
-    made.ended(100, 100)
+    assert made.reserve("one", 100)
+    made.ended("one", 100)
     clock.advance(DAY_S)
-    assert not made.reserve(1), "nobody has looked yet"
+    assert not made.reserve("two", 1), "nobody has looked yet"
     made.booked(made.look(), 0)
-    assert made.reserve(100)
+    assert made.reserve("two", 100)

@@ -105,3 +105,19 @@ async def test_who_failed_lately_is_tried_after_who_did_not() -> None:
     assert (len(a.calls), len(b.calls), len(c.calls)) == (1, 1, 1)
     await collect(call(), place)
     assert (len(a.calls), len(b.calls), len(c.calls)) == (2, 1, 2)
+
+
+@pytest.mark.parametrize("status", [400, 404])
+@pytest.mark.parametrize("name", ["any", "a/m", "a/m:floor"])
+async def test_a_model_that_the_vendor_does_not_know_is_the_mistake_of_who_named_it(name: str, status: int) -> None:
+    unknown = ProviderRefused(
+        "a answered: no such model", provider="a", upstream_status=status, code="model_not_found", param="model"
+    )
+    error = await fail(world(a=Script([unknown])), call(name))
+    if name == "any":
+        assert (error.http_status, error.code, error.param) == (502, "provider_model_missing", None)
+        assert "no such model" in error.message
+        assert "'any' lead to a/m" in error.message
+    else:
+        assert (error.http_status, error.code, error.param) == (status, "model_not_found", "model")
+    assert [one["error"] for one in error.metadata["attempts"]] == ["model_not_found"]

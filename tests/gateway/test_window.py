@@ -95,6 +95,18 @@ def test_one_crowd_of_refusals_shrinks_it_once() -> None:
     assert (window.limit, window.shrinks) == (64, 2)
 
 
+@pytest.mark.parametrize(("start", "ceiling"), [(0, 0), (0, 10), (8, 10)])
+def test_a_refusal_of_the_only_call_says_nothing(start: int, ceiling: int) -> None:
+    """A limit for each minute refuses one call after another, too: that one ran does not mean that two are too many."""
+    window = Window(start, ceiling)
+    before = window.limit
+    for second in range(100):
+        window.refused(began=second, now=second + 0.1, running=1)
+    assert (window.limit, window.shrinks) == (before, 0)
+    window.refused(began=200.0, now=201.0, running=5)
+    assert (window.limit, window.shrinks) == (4, 1)
+
+
 def test_after_an_outage_it_is_back_within_as_many_successes() -> None:
     """Timeouts say less than a 429: what was borne before is tried again without delay."""
     window = Window(64, 64)

@@ -33,6 +33,21 @@ async def test_the_next_of_the_list_takes_over(sdk: Sdk, model: str, fault: str)
     assert {chunk.model for chunk in chunks} == {OTHER[model]}
 
 
+BROKEN = ["reset-0", "eof-0", "chunked-cut-0", "broken-json-0", "error-0", "empty", "clean-end-0"]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("fault", BROKEN)
+async def test_a_success_that_breaks_is_not_asked_for_again_on_the_same_deployment(
+    sdk: Sdk, vendors: Simulators, model: str, fault: str, stream: bool
+) -> None:
+    """The vendor has done the work, and bills it."""
+    ask = sdk.stream if stream else sdk.chat
+    with pytest.raises(APIError):
+        await ask(f"{model}+{fault}", "echo: lost")
+    assert len(chats_seen(vendors)) == 1
+
+
 @pytest.mark.parametrize("stream", [False, True])
 async def test_the_next_deployment_of_an_alias_takes_over(
     sdk: Sdk, vendors: Simulators, place: Gateway, stream: bool

@@ -80,6 +80,7 @@ async def test_a_full_queue_for_a_slot_refuses_at_once(vendors: Simulators, queu
         assert found["error"]["code"] == "provider_queue_full"
         assert "2 more wait already" in found["error"]["message"]
         assert (headers["retry-after"], headers["x-should-retry"]) == ("1", "true")
+        assert headers["x-xrouter-attempts"] == "0", "the vendor was not called"
     assert vendors.state()["credentials"]["one-slot"]["most"] == 1
 
 

@@ -298,7 +298,7 @@ async def test_marks_and_ids_are_set(kind: str) -> None:
     async with aclosing(provider.chat(request, attempt)) as events:
         await anext(events)
         assert marks == ["intent"]
-        assert attempt.phase is Phase.STATUS
+        assert attempt.phase is Phase.BODY
         assert attempt.upstream_status == 200
         assert attempt.upstream_request_id == "up-1"
     sent = transport.sent[-1]

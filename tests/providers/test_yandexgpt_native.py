@@ -390,7 +390,7 @@ async def test_a_vector() -> None:
     (sent,) = transport.sent
     assert sent.url == f"{URL}/textEmbedding"
     assert sent.json() == {"modelUri": f"emb://{FOLDER}/text-search-doc/latest", "text": "текст", "dim": "256"}
-    assert (marks, attempt.phase, attempt.upstream_status) == (["intent"], Phase.STATUS, 200)
+    assert (marks, attempt.phase, attempt.upstream_status) == (["intent"], Phase.BODY, 200)
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,23 @@ async def test_each_point_in_time_has_its_own_sum(database_url: str) -> None:
     await database.close()
 
 
+async def test_what_the_operator_has_spent_may_leave_calls_out(database_url: str) -> None:
+    database = open_database(database_url)
+    await database.migrate()
+    calls = [("shadow-1", 10.0, 1, True), ("shadow-2", 20.0, 20, True), ("shadow-3", 30.0, 300, True),
+             ("theirs", 30.0, 4_000, False)]  # fmt: skip
+    rows = [
+        ROW | {"id": call, "call_id": call, "key_id": "k", "started_at": at, "cost_micro": cost, "on_operator": theirs}
+        for call, at, cost, theirs in calls
+    ]
+    await database.write(lambda connection: connection.execute(insert(attempts), rows))
+    log = SqlAttempts(database)
+    assert await log.operator_spent_micro("k", 15.0) == 320
+    assert await log.operator_spent_micro("k", 0.0, frozenset({"shadow-2", "shadow-9"})) == 301
+    assert await log.operator_spent_micro("nobody", 0.0, ["shadow-2"]) == 0
+    await database.close()
+
+
 async def test_the_books_of_a_place_are_those_of_its_keys(database_url: str) -> None:
     database = open_database(database_url)
     await database.migrate()

@@ -19,6 +19,7 @@ from xrouter.admin.problems import ErrorBody, handle_errors
 from xrouter.admin.route_route import Explain, add_route
 from xrouter.admin.schemas import AttemptQuery, AttemptRow, Listing, answer, attempt_row
 from xrouter.configuration.standing import Standing
+from xrouter.core.beside import SHADOW_PREFIX
 from xrouter.core.call import Caller, Scope
 from xrouter.core.clock import Clock
 from xrouter.core.ports import AccountAdmin, AttemptLog, IdempotentWrites, KeyAdmin, PlanAdmin
@@ -92,7 +93,7 @@ def _add_books(app: FastAPI, desk: Desk) -> None:
     async def list_attempts(query: Annotated[AttemptQuery, Query()], caller: Annotated[Caller, desk.admin]) -> Response:
         """The books: every upstream call with its tokens and cost, newest first; of your own keys and those below."""
         place = place_of(caller)
-        if query.key_id is not None:
+        if query.key_id is not None and not (place.is_anywhere and query.key_id.startswith(SHADOW_PREFIX)):
             there(query.key_id, await desk.keys.get(query.key_id, place))
         wanted = AttemptFilter(**query.model_dump(exclude={"limit", "cursor"}), within=place)
         try:

@@ -446,8 +446,9 @@ class App:
         while True:
             for shadower in [*self._shadows.values()]:
                 with suppress(DatabaseUnavailable):
-                    since = shadower.look()
-                    shadower.booked(since, await self._attempts.operator_spent_micro(shadower.key_id, since))
+                    look = shadower.look()
+                    spent = await self._attempts.operator_spent_micro(shadower.key_id, look.since, look.but)
+                    shadower.booked(look, spent)
             await asyncio.sleep(SHADOWS_INTERVAL_S)
 
     def _tell_pressure(self) -> None:

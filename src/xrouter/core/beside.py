@@ -1,7 +1,13 @@
 """What may be asked beside a call: a second attempt for the first token, and a copy that nobody waits for. A route says
 so, in these words."""
 
+from typing import Final
+
 from msgspec import Struct
+
+SHADOW_PREFIX: Final = "shadow:"
+"""Before the name of a route: the key under which its shadow's attempts stand in the books. No key that is made has
+such an id."""
 
 
 class Hedge(Struct, frozen=True):

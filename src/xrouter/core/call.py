@@ -13,7 +13,7 @@ from xrouter.core.chat import Answer, ChatRequest, Event, Usage
 from xrouter.core.decision import Explanation
 from xrouter.core.deployment import Deployment
 from xrouter.core.embeddings import Embeddings, EmbeddingsRequest
-from xrouter.core.errors import Invalid
+from xrouter.core.errors import NEVER_LEFT, Invalid
 from xrouter.core.ids import ulid
 from xrouter.core.images import Images, ImagesRequest
 from xrouter.core.limits import Hold, Limit
@@ -71,8 +71,8 @@ class Phase(StrEnum):
 
     CONNECTING = "connecting"  # no byte sent
     SENT = "sent"  # some or all of the request sent, no status yet
-    STATUS = "status"  # status line received
-    BODY = "body"  # 2xx and the body began, nothing shown to the client
+    STATUS = "status"  # status line received, and it is no success
+    BODY = "body"  # 2xx, nothing shown to the client
     SHOWN = "shown"  # the client has seen content
 
 
@@ -131,6 +131,15 @@ class Call(Struct, eq=False):  # a Struct, as all that every call makes: its con
     explanation: Explanation | None = None
     sticks: dict[str, int] | None = None
     on_operator: bool = False
+
+    @property
+    def upstream_calls(self) -> int:
+        """How many of its attempts called a vendor: not those that waited for a slot in vain, or still do."""
+        made = 0
+        for one in self.attempts:
+            if one.phase is not Phase.CONNECTING or (one.error is not None and one.error not in NEVER_LEFT):
+                made += 1
+        return made
 
     @property
     def served(self) -> "Attempt | None":
@@ -261,8 +270,8 @@ class Attempt(Struct, eq=False):
         self.phase = Phase.SENT
 
     def answered(self, status: int, request_id: str | None) -> None:
-        """The status line came."""
-        self.phase = Phase.STATUS
+        """The status line came. With a success the answer has begun, whatever becomes of its body."""
+        self.phase = Phase.BODY if 200 <= status < 300 else Phase.STATUS
         self.upstream_status = status
         self.upstream_request_id = request_id
 

@@ -233,6 +233,9 @@ class ProviderQuotaExhausted(UpstreamError):
 QUEUE_FULL = "provider_queue_full"
 """The code of a `ProviderRateLimited` that is our own: too many wait for a slot."""
 
+NEVER_LEFT = frozenset({"provider_busy", QUEUE_FULL})
+"""The codes of those that waited for a slot or a connection in vain: the vendor was not called."""
+
 
 class ProviderRateLimited(UpstreamError):
     status = 503

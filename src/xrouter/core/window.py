@@ -48,8 +48,9 @@ class Window:
 
     def refused(self, began: float, now: float, running: int) -> None:
         """The vendor said that it was too much (429) to a call that `began` then. What began before the window shrank
-        last says nothing about its new size."""
-        if began < self._shrunk_at:
+        last says nothing about its new size; and where no other call ran, it was not the crowd that was refused, but
+        what was sent within a minute or a day."""
+        if began < self._shrunk_at or running <= 1:
             return
         self._shrink(min(self._size, float(running)), now)
         self._borne = self._size

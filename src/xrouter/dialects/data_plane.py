@@ -192,6 +192,6 @@ def _dialect(exchange: Exchange) -> str:
 async def _refuse(exchange: Exchange, error: GatewayError) -> None:
     headers = [JSON, *problems.headers(error)]
     if exchange.call is not None:
-        headers.append((b"x-xrouter-attempts", b"%d" % len(exchange.call.attempts)))
+        headers.append((b"x-xrouter-attempts", b"%d" % exchange.call.upstream_calls))
     body = openrouter_problems.body if _dialect(exchange) == openrouter_chat.DIALECT else problems.body
     await exchange.answer(error.http_status, headers, body(error, exchange.request_id))

@@ -22,6 +22,7 @@ from xrouter.core.closing import closing
 from xrouter.core.errors import Invalid, ProviderRefused
 from xrouter.gateway.meter import estimate_tokens
 from xrouter.gateway.overlap import BlankTrimmer, Restarted, Trimmer, last_words
+from xrouter.gateway.thought import Endless, Thought
 
 NOTHING_MISSING: Final = "[DONE]"
 """What a model is asked to say where the answer was complete already."""
@@ -130,19 +131,30 @@ async def events(
         ) from None
     except Restarted:
         raise _unfit(attempt, "began the answer anew that it was to go on with") from None
+    except Endless:
+        raise _unfit(attempt, "thought aloud, and did not go on with the answer") from None
 
 
 class _Joint:
-    """Where the rest meets the text: takes away what is said twice, and the word for nothing at all."""
+    """Where the rest meets the text: takes away a thought before it, what is said twice, and the word for nothing at
+    all."""
 
-    __slots__ = ("_held", "_trimmer", "_word")
+    __slots__ = ("_held", "_thought", "_trimmer", "_word")
 
     def __init__(self, text: str, *, exact: bool) -> None:
+        self._thought = Thought(text)
         self._trimmer = BlankTrimmer(text) if exact else Trimmer(text)
         self._word = "" if exact else NOTHING_MISSING
         self._held = ""
 
     def feed(self, piece: str) -> str:
+        if not self._thought.passed:
+            piece = self._thought.feed(piece)
+            if not piece:
+                return ""
+        return self._join(piece)
+
+    def _join(self, piece: str) -> str:
         if self._word:
             self._held += piece
             if self._word.startswith(self._held.strip()):
@@ -152,11 +164,12 @@ class _Joint:
 
     def end(self) -> str:
         """What still waits. Once."""
+        begun = "" if self._thought.passed else self._join(self._thought.end())
         held, self._held = self._held, ""
         if self._word and held.strip() == self._word:
-            return ""
+            return begun
         self._word = ""
-        return self._trimmer.feed(held) + self._trimmer.end()
+        return begun + self._trimmer.feed(held) + self._trimmer.end()
 
 
 def _joined(event: Delta, joint: _Joint, attempt: Attempt) -> Delta:

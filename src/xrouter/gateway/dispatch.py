@@ -227,5 +227,6 @@ def _timed_out(attempt: Attempt, gateway: Gateway) -> ProviderTimeout:
     elif attempt.call.request.stream:
         waited = f"sent no content within {limits.first_s:g} s"
     else:
-        waited = "did not answer within half of the time that was left, and another deployment is tried"
+        waited_s = gateway.clock.monotonic() - attempt.began
+        waited = f"did not answer within {waited_s:.1f} s; as much of the call's time is kept for another deployment"
     return ProviderTimeout(f"{provider} {waited}.", provider=provider, upstream_status=attempt.upstream_status)

@@ -3,8 +3,8 @@ failure says about the deployment's health.
 
 This is the table of attempt phases. In words: nothing sent -> both (only another where the address itself is
 forbidden: the same rules would refuse it again); sent without an answer -> only another, once, and only where doing the
-work twice harms nobody (the vendor may have done it); an answer -> by its status; content shown -> neither, unless
-another attempt goes on with it.
+work twice harms nobody (the vendor may have done it); an answer -> by its status; a success that broke -> only another
+(the vendor has done it); content shown -> neither, unless another attempt goes on with it.
 """
 
 from dataclasses import dataclass
@@ -15,6 +15,7 @@ from typing import Final
 from xrouter.core.call import Attempt, Phase, Request
 from xrouter.core.chat import ChatRequest
 from xrouter.core.errors import (
+    NEVER_LEFT,
     QUEUE_FULL,
     Invalid,
     ProviderAuthFailed,
@@ -38,7 +39,6 @@ _RETRYABLE_STATUS: Final = frozenset({408, 409, 425, 500, 502, 503, 504, 529}) |
 _HOPELESS_STATUS: Final = frozenset({501, 505})  # whoever else we ask gets the same request
 _HOPELESS_CODES: Final = frozenset({"provider_address_forbidden", QUEUE_FULL})
 _NO_ADDRESS: Final = "provider_name_unknown"
-_OURS: Final = frozenset({"provider_busy", QUEUE_FULL})
 _FALLBACK_CODES: Final = frozenset({CONTEXT_LENGTH, "model_not_found"})
 _OWN_TOOLS: Final = ("function", "custom")
 """Tools that the client runs; every other one acts on the vendor's side."""
@@ -133,7 +133,7 @@ def repeatable(request: Request) -> bool:
 def signal(error: BaseException, attempt: Attempt) -> Signal:
     """What the failure of an attempt says about its deployment. A request that the vendor found wrong, one of ours that
     never left, and a client who left or would not wait say nothing."""
-    if not isinstance(error, UpstreamError) or isinstance(error, ProviderRefused) or error.code in _OURS:
+    if not isinstance(error, UpstreamError) or isinstance(error, ProviderRefused) or error.code in NEVER_LEFT:
         return Signal.NOTHING
     if isinstance(error, ProviderRateLimited):
         return Signal.SATURATED

@@ -34,8 +34,8 @@ def copy(call: Call, gateway: Gateway) -> None:
     double = _double(call, shadower, gateway)
     deadline.begin(double, plan)
     expected_micro = _expected_micro(double, plan[0], gateway)
-    if shadower.reserve(expected_micro):
-        task = asyncio.get_running_loop().create_task(_run(double, plan, expected_micro, shadower, gateway))
+    if shadower.reserve(double.id, expected_micro):
+        task = asyncio.get_running_loop().create_task(_run(double, plan, shadower, gateway))
         shadower.running.add(task)
         task.add_done_callback(shadower.running.discard)
 
@@ -91,14 +91,12 @@ def _expected_micro(call: Call, candidate: Candidate, gateway: Gateway) -> int:
     return meter.cost_micro(price.at(call.started_at), usage)
 
 
-async def _run(
-    call: Call, plan: tuple[Candidate, ...], expected_micro: int, shadower: Shadower, gateway: Gateway
-) -> None:
+async def _run(call: Call, plan: tuple[Candidate, ...], shadower: Shadower, gateway: Gateway) -> None:
     try:
         with suppress(Exception):  # the record says what went wrong; nobody waits to hear of it
             await _read(dispatch.send(call, plan[:1], gateway, beside=True))
     finally:
-        shadower.ended(expected_micro, sum(attempt.cost_micro for attempt in call.attempts))
+        shadower.ended(call.id, sum(attempt.cost_micro for attempt in call.attempts))
 
 
 async def _read(events: AsyncGenerator[Piece, None]) -> None:

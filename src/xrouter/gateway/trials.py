@@ -7,14 +7,18 @@ from xrouter.core.call import Attempt, Call, Phase, Request
 from xrouter.core.errors import Invalid, UpstreamError
 from xrouter.gateway import fallbacks, record, retry
 from xrouter.gateway.gateway import Gateway
+from xrouter.gateway.group import plain_id
 from xrouter.gateway.route import Candidate
 
 MIN_REMAINING_S = 1.0
 """A further attempt is pointless with less time than this left."""
 
+MODEL_NOT_FOUND = "model_not_found"
+
 BUDGET_EXHAUSTED = "budget_exhausted"
 
 _USUAL = 0.5
+_CHANGING_S = 0.1  # from an attempt that ran out of its time to the next one, on a busy machine, too
 
 
 class Trials:
@@ -56,14 +60,22 @@ class Trials:
     def due(self) -> float:
         """Until when the running attempt may take for its first content.
 
-        A whole answer shows no sign of life before it is there, so a silent vendor would eat the whole deadline:
-        with another candidate to spare it gets half of what is left.
+        A whole answer shows no sign of life before it is there, so a silent vendor would eat the whole deadline: it
+        gets half of what is left, where another candidate may be asked then and has time enough in the other half.
         """
         began, deadline = self._attempt.began, self._call.deadline
         if self._call.request.stream:
             return min(deadline, began + self._attempt.deployment.timeouts.first_s)
-        has_spare = self._made + 1 < retry.MAX_ATTEMPTS and len(self._tries) < len(self._plan)
-        return (began + deadline) / 2 if has_spare else deadline
+        half_s = (deadline - began) / 2
+        return deadline - half_s if self._has_spare(half_s - _CHANGING_S) else deadline
+
+    def _has_spare(self, left_s: float) -> bool:
+        """Would there be somebody else to ask, with so much time left, if the running attempt got no answer?"""
+        if self._made + 1 >= retry.MAX_ATTEMPTS or len(self._tries) >= len(self._plan) or self._beside:
+            return False
+        if self._ambiguous or not retry.repeatable(self._attempt.request):
+            return False  # it was sent, and nobody would know whether it is done
+        return any(one not in self._tries and self._in_time(one, left_s) for one in self._plan)
 
     def __enter__(self) -> None: ...
 
@@ -74,7 +86,7 @@ class Trials:
         self._made += record.end(attempt, error, gateway)
         self._failed_by = error
         if isinstance(error, UpstreamError):
-            self._failure = error
+            self._failure = _told(error, candidate, gateway)
         elif isinstance(error, Invalid):
             self._refusal = self._refusal or error
         else:
@@ -190,6 +202,22 @@ class Trials:
             return self._refusal
         self._failure.metadata["attempts"] = [_account(one) for one in self._call.attempts]
         return self._failure
+
+
+def _told(error: UpstreamError, candidate: Candidate, gateway: Gateway) -> UpstreamError:
+    """The failure as the client is told of it. A model that its vendor does not know is the client's mistake only where
+    the client named that very deployment: what a route or an alias leads to, the operator has written."""
+    deployment = candidate.deployment
+    if error.code != MODEL_NOT_FOUND or gateway.catalog.plain(candidate.model) == plain_id(deployment):
+        return error
+    return UpstreamError(
+        f"{error.message} The operator of this gateway has '{candidate.model}' lead to {deployment.id}, and "
+        f"{error.provider} knows no '{deployment.upstream_model}': take it out of the route, or correct the models of "
+        f"the provider '{deployment.provider}'.",
+        provider=error.provider,
+        upstream_status=error.upstream_status,
+        code="provider_model_missing",
+    )
 
 
 def _account(attempt: Attempt) -> dict[str, object]:

@@ -162,7 +162,7 @@ class Endpoint:
         headers = [
             (b"x-generation-id", call.id.encode()),
             *_names(served.deployment.provider, served.deployment.id),
-            (b"x-xrouter-attempts", b"%d" % len(call.attempts)),
+            (b"x-xrouter-attempts", b"%d" % call.upstream_calls),
             (b"x-xrouter-overhead-ms", b"%.2f" % overhead_ms),
         ]
         if call.explanation is not None:

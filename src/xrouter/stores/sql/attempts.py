@@ -1,6 +1,6 @@
 """Reads the books: the attempts of a call, and pages of attempts from new to old."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Final
 
 from sqlalchemy import Connection, Row, Select, and_, case, func, literal, not_, or_, select, tuple_
@@ -58,11 +58,14 @@ class SqlAttempts:
 
         return await self._database.read(work)
 
-    async def operator_spent_micro(self, key_id: str, since: float) -> int:
-        """What the operator pays of the attempts under this key that started at or after `since`."""
+    async def operator_spent_micro(self, key_id: str, since: float, but: Collection[str] = ()) -> int:
+        """What the operator pays of the attempts under this key that started at or after `since`, those of the calls
+        `but` left out."""
         query = select(func.coalesce(func.sum(attempts.c.cost_micro), 0)).where(
             attempts.c.key_id == key_id, attempts.c.started_at >= since, attempts.c.on_operator
         )
+        if but:
+            query = query.where(attempts.c.call_id.not_in(but))
 
         def work(connection: Connection) -> int:
             return int(connection.execute(query).scalar_one())
