@@ -187,6 +187,26 @@ async def test_only_changes_of_limits_or_plan_write_the_admins_own_limits(organi
         assert (status, answer["limits"]) == (200, [FIVE]), path
 
 
+async def test_a_place_that_cannot_be_taken_away_is_said_to_be_so(organisation: Organisation) -> None:
+    key = await made(organisation.plane, "root", "keys", user_id=organisation.user["id"])
+    path = f"/admin/keys/{key['id']}"
+    for field, words in (("organisation_id", "'user_id'"), ("team_id", "'user_id'")):
+        status, answer = await ask(organisation.plane, "root", "PATCH", path, {field: None})
+        assert (status, answer["error"]["param"]) == (400, field)
+        assert words in answer["error"]["message"]
+    status, answer = await ask(organisation.plane, "root", "PATCH", path, {"user_id": None})
+    assert (status, answer["user_id"], answer["team_id"]) == (200, None, organisation.team["id"])
+    status, answer = await ask(organisation.plane, "root", "PATCH", path, {"organisation_id": None})
+    assert (status, "'team_id'" in answer["error"]["message"]) == (400, True)
+    own = await made(organisation.plane, organisation.admin, "keys")
+    status, answer = await organisation.ask("PATCH", f"/admin/keys/{own['id']}", {"organisation_id": None})
+    assert (status, answer["error"]["param"]) == (400, "organisation_id")
+    status, answer = await ask(
+        organisation.plane, "root", "PATCH", path, {"organisation_id": None, "team_id": None, "user_id": None}
+    )
+    assert (status, answer["organisation_id"], answer["team_id"]) == (200, None, None)
+
+
 async def test_a_key_that_may_more_is_neither_moved_nor_rotated_nor_given_a_plan(organisation: Organisation) -> None:
     wide = await made(organisation.plane, "root", "keys", organisation_id=organisation.id)
     path = f"/admin/keys/{wide['id']}"

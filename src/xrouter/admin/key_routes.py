@@ -9,6 +9,7 @@ from xrouter.admin import account_schemas as schemas
 from xrouter.admin.account_routes import listing
 from xrouter.admin.desk import Desk, ObjectId, bad_cursor, place_of, within
 from xrouter.admin.schemas import KeyQuery, Listing, answer
+from xrouter.core.accounts import Kind
 from xrouter.core.api_key import LAST_EXPIRY
 from xrouter.core.call import Caller
 from xrouter.core.errors import Forbidden, Invalid, NotFound
@@ -76,6 +77,14 @@ async def changed(desk: Desk, key_id: str, fields: dict[str, Any], caller: Calle
     """The key with these fields changed, as far as the caller's own key goes. Raises `NotFound` and `Forbidden`."""
     if fields == {"disabled": True}:
         return await disabled(desk, key_id, caller)
+    for kind in Kind:
+        field = f"{kind.value}_id"
+        if field in fields and fields[field] is None and getattr(place_of(caller), field) is not None:
+            raise Invalid(
+                f"'{field}' cannot be taken away: the API key that asks belongs to this {kind.value}, and so do all "
+                "that it sees.",
+                param=field,
+            )
     maker, plans = await desk.maker(caller)
 
     def edit(record: KeyRecord) -> KeySpec:
