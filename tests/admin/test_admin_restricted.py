@@ -154,6 +154,19 @@ async def test_a_team_goes_where_its_keys_may_no_more_than_the_admin(organisatio
     assert (await organisation.ask("DELETE", f"/admin/teams/{team['id']}"))[0] == 200
 
 
+async def test_no_plan_is_called_as_the_word_that_takes_one_away(plane: Plane) -> None:
+    for name in ("none", "None"):
+        status, answer = await ask(plane, "root", "POST", "/admin/plans", {"name": name})
+        assert (status, answer["error"]["param"]) == (400, "name")
+
+
+async def test_the_words_of_a_403_fit_whoever_asks(organisation: Organisation) -> None:
+    status, answer = await organisation.ask("GET", "/admin/deployments")
+    assert (status, "admins see them" in answer["error"]["message"]) == (403, True)
+    own = await organisation.ask("PATCH", f"/admin/organisations/{organisation.id}", {"name": "x"})
+    assert (own[0], "not by its own admin" in own[1]["error"]["message"]) == (403, True)
+
+
 async def test_a_plan_is_deleted_by_an_unrestricted_key_only(plane: Plane) -> None:
     plan = await made(plane, "root", "plans", limits=[FIVE | {"amount": 4}])
     path = f"/admin/plans/{plan['id']}"

@@ -191,7 +191,8 @@ def _check_name(connection: Connection, one: Account) -> None:
 
 def _check_above(one: Account, within: Place) -> None:
     if one.place == within or not one.place.is_within(within):
-        raise Forbidden(f"{_A[one.kind]} is made and changed by whoever stands above it, not by its own admin.")
+        who = "its own admin" if one.place == within else "an admin who stands elsewhere"
+        raise Forbidden(f"{_A[one.kind]} is made and changed by whoever stands above it, not by {who}.")
 
 
 def _picture(connection: Connection, version: int, change: Insert | Update) -> key_pictures.Picture:
