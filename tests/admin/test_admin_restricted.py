@@ -123,6 +123,103 @@ async def test_plans_and_organisations_are_widened_by_an_unrestricted_key_only(p
     assert (await ask(plane, "root", "PATCH", f"/admin/plans/{plan['id']}", {"limits": []}))[0] == 200
 
 
+@pytest.mark.parametrize("disabled", [False, True])
+async def test_nobody_with_a_key_that_may_more_is_deleted(organisation: Organisation, disabled: bool) -> None:
+    """Disabling first would be a way round."""
+    wide = await made(organisation.plane, "root", "keys", user_id=organisation.user["id"])
+    path = f"/admin/users/{organisation.user['id']}"
+    if disabled:
+        assert (await organisation.ask("DELETE", f"/admin/keys/{wide['id']}"))[0] == 200
+    status, answer = await organisation.ask("DELETE", path)
+    assert (status, wide["id"] in answer["error"]["message"]) == (403, True)
+    assert (await ask(organisation.plane, "root", "PATCH", f"/admin/keys/{wide['id']}", {"disabled": False}))[0] == 200
+    expiring = await made(
+        organisation.plane, "root", "keys", scopes=["admin"], organisation_id=organisation.id, expires_at=NOW + 60
+    )
+    assert (await ask(organisation.plane, expiring["key"], "DELETE", path))[0] == 403
+    assert (await ask(organisation.plane, wide["key"], "GET", "/admin/keys/current"))[0] != 401, "it works on"
+    assert (await ask(organisation.plane, "root", "DELETE", path))[0] == 200
+
+
+async def test_a_team_goes_where_its_keys_may_no_more_than_the_admin(organisation: Organisation) -> None:
+    wide = await made(organisation.plane, "root", "keys", team_id=organisation.wide["id"])
+    path = f"/admin/teams/{organisation.wide['id']}"
+    for _ in range(2):
+        assert (await organisation.ask("DELETE", path))[0] == 403
+        assert (await organisation.ask("PATCH", f"/admin/keys/{wide['id']}", {"disabled": True}))[0] == 200
+    team = await made(organisation.plane, organisation.admin, "teams", name="own", organisation_id=organisation.id)
+    user = await made(organisation.plane, organisation.admin, "users", team_id=team["id"])
+    await made(organisation.plane, organisation.admin, "keys", user_id=user["id"])
+    assert (await organisation.ask("DELETE", f"/admin/users/{user['id']}"))[0] == 200
+    assert (await organisation.ask("DELETE", f"/admin/teams/{team['id']}"))[0] == 200
+
+
+async def test_no_plan_is_called_as_the_word_that_takes_one_away(plane: Plane) -> None:
+    for name in ("none", "None"):
+        status, answer = await ask(plane, "root", "POST", "/admin/plans", {"name": name})
+        assert (status, answer["error"]["param"]) == (400, "name")
+
+
+async def test_the_words_of_a_403_fit_whoever_asks(organisation: Organisation) -> None:
+    status, answer = await organisation.ask("GET", "/admin/deployments")
+    assert (status, "admins see them" in answer["error"]["message"]) == (403, True)
+    own = await organisation.ask("PATCH", f"/admin/organisations/{organisation.id}", {"name": "x"})
+    assert (own[0], "not by its own admin" in own[1]["error"]["message"]) == (403, True)
+
+
+async def test_a_plan_is_deleted_by_an_unrestricted_key_only(plane: Plane) -> None:
+    plan = await made(plane, "root", "plans", limits=[FIVE | {"amount": 4}])
+    path = f"/admin/plans/{plan['id']}"
+    for restriction in ({"limits": [FIVE]}, {"expires_at": NOW + 60}):
+        admin = await made(plane, "root", "keys", scopes=["admin"], **restriction)
+        assert (await ask(plane, admin["key"], "DELETE", path))[0] == 403
+        assert (await ask(plane, admin["key"], "PATCH", path, {"disabled": True}))[0] == 200
+    assert (await ask(plane, "root", "DELETE", path))[0] == 200
+
+
+@pytest.mark.parametrize("api", ["/admin/keys", "/api/v1/keys"])
+async def test_a_key_that_may_more_is_disabled_by_a_change_as_by_delete(organisation: Organisation, api: str) -> None:
+    wide = await made(organisation.plane, "root", "keys", organisation_id=organisation.id)
+    status, answer = await organisation.ask("PATCH", f"{api}/{wide['id']}", {"disabled": True})
+    assert (status, answer.get("data", answer)["disabled"]) == (200, True)
+    assert (await organisation.ask("PATCH", f"{api}/{wide['id']}", {"disabled": True, "name": "x"}))[0] == 403
+    assert (await organisation.ask("PATCH", f"{api}/{wide['id']}", {"disabled": False}))[0] == 403
+
+
+async def test_only_changes_of_limits_or_plan_write_the_admins_own_limits(organisation: Organisation) -> None:
+    """What holds by the plan is not written down beside it by somebody who changes a name."""
+    plan = await made(organisation.plane, "root", "plans", limits=[FIVE])
+    by_plan = NARROW | {"limits": [], "plan_id": plan["id"]}
+    team = await made(organisation.plane, "root", "teams", name="p", organisation_id=organisation.id, **by_plan)
+    key = await made(organisation.plane, "root", "keys", team_id=team["id"], **by_plan)
+    for path in (f"/admin/teams/{team['id']}", f"/admin/keys/{key['id']}"):
+        for change in ({"disabled": True}, {"disabled": False}, {"name": "other"}, {"operations": ["chat"]}):
+            status, answer = await organisation.ask("PATCH", path, change)
+            assert (status, answer["limits"], answer["plan_id"]) == (200, [], plan["id"]), (path, change)
+        status, answer = await organisation.ask("PATCH", path, {"plan_id": None})
+        assert (status, answer["limits"]) == (200, [FIVE]), path
+
+
+async def test_a_place_that_cannot_be_taken_away_is_said_to_be_so(organisation: Organisation) -> None:
+    key = await made(organisation.plane, "root", "keys", user_id=organisation.user["id"])
+    path = f"/admin/keys/{key['id']}"
+    for field, words in (("organisation_id", "'user_id'"), ("team_id", "'user_id'")):
+        status, answer = await ask(organisation.plane, "root", "PATCH", path, {field: None})
+        assert (status, answer["error"]["param"]) == (400, field)
+        assert words in answer["error"]["message"]
+    status, answer = await ask(organisation.plane, "root", "PATCH", path, {"user_id": None})
+    assert (status, answer["user_id"], answer["team_id"]) == (200, None, organisation.team["id"])
+    status, answer = await ask(organisation.plane, "root", "PATCH", path, {"organisation_id": None})
+    assert (status, "'team_id'" in answer["error"]["message"]) == (400, True)
+    own = await made(organisation.plane, organisation.admin, "keys")
+    status, answer = await organisation.ask("PATCH", f"/admin/keys/{own['id']}", {"organisation_id": None})
+    assert (status, answer["error"]["param"]) == (400, "organisation_id")
+    status, answer = await ask(
+        organisation.plane, "root", "PATCH", path, {"organisation_id": None, "team_id": None, "user_id": None}
+    )
+    assert (status, answer["organisation_id"], answer["team_id"]) == (200, None, None)
+
+
 async def test_a_key_that_may_more_is_neither_moved_nor_rotated_nor_given_a_plan(organisation: Organisation) -> None:
     wide = await made(organisation.plane, "root", "keys", organisation_id=organisation.id)
     path = f"/admin/keys/{wide['id']}"

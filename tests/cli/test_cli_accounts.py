@@ -121,3 +121,17 @@ def test_what_goes_wrong_is_said_in_words(run: Run, good: Run, command: tuple[st
     assert done.exit_code == code
     assert words in " ".join(done.output.replace("│", " ").split())
     assert "Traceback" not in done.output
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("--model", ("any", "x/*")), ("--network", ("10.0.0.0/8", "any")), ("--operation", ("any", "chat")),
+        ("--limit", ("none", "5 concurrent")),
+    ],
+)  # fmt: skip
+def test_what_takes_everything_away_stands_alone(run: Run, option: str, words: tuple[str, str]) -> None:
+    done = run("keys", "create", "app", *(part for word in words for part in (option, word)))
+    assert done.exit_code == 2
+    assert "stands alone" in done.output
+    assert run("keys", "list").output.count("app") == 0

@@ -168,13 +168,37 @@ async def test_failed_attempts_that_cost_something_are_paid() -> None:
 async def test_a_limit_for_a_model_holds_under_its_aliases_and_as_a_fallback() -> None:
     place = world(a=Script([Delta("x"), Finish("stop")]), b=Script([Delta("x"), Finish("stop")]))
     who = caller(limit(amount=3, model="b/*"))
-    await run(place, of(who, call("b/m")))
-    await run(place, of(who, call("any")))
-    await run(place, of(who, call("a/m", models=("b/m",))))
+    for _ in range(3):
+        await run(place, of(who, call("b/m")))
     for refused in (call("b/m"), call("any"), call("a/m", models=("b/m",))):
         with pytest.raises(RateLimited):
             await run(place, of(who, refused))
     await run(place, of(who, call("a/m")))
+
+
+async def test_a_call_of_an_alias_counts_for_the_models_that_it_was_sent_to() -> None:
+    place = world(a=Script([whole(Usage(30, 70))]), b=Script([whole(Usage(30, 70))]))
+    who = caller(
+        limit(amount=2, model="b/*"), limit(Unit.TOKENS, 1_000, model="b/*"), limit(Unit.CONCURRENT, 1, model="b/*"),
+    )  # fmt: skip
+    for _ in range(4):
+        await run(place, of(who, call("a/m", stream=False, models=("b/m",))))
+    found = left(place, who, model="b/m")
+    assert found[b"x-ratelimit-remaining-requests"] == b"2"
+    assert found[b"x-ratelimit-remaining-tokens"] == b"1000"
+    everything = caller(limit(amount=2, model="any"))
+    for _ in range(2):
+        await run(place, of(everything, call("any", stream=False)))
+    with pytest.raises(RateLimited):
+        await run(place, of(everything, call("any", stream=False)))
+
+
+async def test_a_limit_for_a_model_that_failed_is_not_given_back() -> None:
+    place = world(a=Script([ProviderUnavailable("down", provider="a")]), b=Script([whole()]))
+    who = caller(limit(amount=1, model="a/*"))
+    await run(place, of(who, call("a/m", stream=False, models=("b/m",))))
+    with pytest.raises(RateLimited):
+        await run(place, of(who, call("a/m", stream=False, models=("b/m",))))
 
 
 async def test_embeddings_count_their_inputs() -> None:

@@ -192,8 +192,10 @@ async def test_with_the_database_gone_known_keys_work_for_ten_minutes_and_unknow
     clock.advance(599)
     await asyncio.sleep(0.05)
     assert keys.known(known) is not None
-    with pytest.raises(Overloaded):
+    with pytest.raises(DatabaseUnavailable, match="database does not answer") as caught:
         await keys.look_up(unknown)
+    assert (caught.value.code, caught.value.retry_after_s) == ("database_unavailable", 1.0)
+    assert await keys.look_up(unknown[:-1] + "~") is None, "its checksum says that it is nobody's"
     clock.advance(2)
     assert keys.known(known) is None
     with pytest.raises(Overloaded):

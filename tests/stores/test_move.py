@@ -17,14 +17,17 @@ from tests.stores.rows import made_up
 
 from xrouter.core.call import State
 from xrouter.core.clock import ManualClock
+from xrouter.core.secret import Secret
 from xrouter.stores.flusher import Flusher
 from xrouter.stores.journal import FileJournal
 from xrouter.stores.moving import move_installation
 from xrouter.stores.sql import move as move_module
 from xrouter.stores.sql.database import Database, open_database
+from xrouter.stores.sql.fingerprint import SqlFingerprint
 from xrouter.stores.sql.move import CannotMove
 from xrouter.stores.sql.schema import attempts, key_version, metadata
 
+PEPPER = Secret("p" * 32)
 _MANY = 30_000
 _SOME = 1_200
 
@@ -55,7 +58,7 @@ async def target(postgres_url: str) -> AsyncIterator[Database]:
 
 @pytest.fixture
 def run_move(source_url: str, target: Database, journal_root: Path) -> Callable[..., Any]:
-    return lambda progress=_quiet: move_installation(journal_root, source_url, target, progress)
+    return lambda progress=_quiet: move_installation(journal_root, PEPPER, source_url, target, progress)
 
 
 async def _fill(database: Database, count: int, but: frozenset[str] = frozenset()) -> None:
@@ -170,6 +173,30 @@ async def test_a_gateway_that_runs_keeps_its_database(
     await run_move()
 
 
+async def test_another_data_directory_than_the_files_own_is_refused(
+    source: Database, source_url: str, target: Database, tmp_path: Path
+) -> None:
+    """Its journal is another one: what the file's own gateway has not booked yet would be left behind."""
+    other = tmp_path / "other"
+    with pytest.raises(CannotMove, match=f"XROUTER_DATA_DIR={tmp_path} xrouter migrate --from") as refused:
+        await move_installation(other / "journal", PEPPER, source_url, target, _quiet)
+    assert str(other) in str(refused.value)
+    assert not other.exists()
+    assert await target.revision() is None
+
+
+@pytest.mark.parametrize(("pepper", "why"), [(Secret("q" * 32), "another pepper"), (None, "no pepper")])
+async def test_another_pepper_is_said_before_anything_is_copied(
+    source: Database, source_url: str, target: Database, journal_root: Path, pepper: Secret | None, why: str
+) -> None:
+    await SqlFingerprint(source, PEPPER).claim()
+    with pytest.raises(CannotMove, match=why) as refused:
+        await move_installation(journal_root, pepper, source_url, target, _quiet)
+    assert "XROUTER_PEPPER" in str(refused.value)
+    assert await target.revision() is None
+    await move_installation(journal_root, PEPPER, source_url, target, _quiet)
+
+
 async def test_nobody_writes_to_the_old_database_meanwhile(
     source: Database, run_move: Callable[..., Any], tmp_path: Path
 ) -> None:
@@ -218,6 +245,7 @@ async def test_a_row_that_is_not_there_any_more_undoes_it_all(
 _DIES = """
 import asyncio, os, signal, sys
 from pathlib import Path
+from xrouter.core.secret import Secret
 from xrouter.stores.moving import move_installation
 from xrouter.stores.sql.database import open_database
 
@@ -225,7 +253,7 @@ def progress(table, rows):
     if (table, rows) == ("attempts", 1000):
         os.kill(os.getpid(), signal.SIGKILL)
 
-asyncio.run(move_installation(Path(sys.argv[1]), sys.argv[2], open_database(sys.argv[3]), progress))
+asyncio.run(move_installation(Path(sys.argv[1]), Secret("p" * 32), sys.argv[2], open_database(sys.argv[3]), progress))
 """
 
 
@@ -257,4 +285,4 @@ async def test_killed_in_the_middle_it_leaves_nothing_and_can_be_run_again(
 )
 async def test_what_cannot_be_the_old_database(target: Database, journal_root: Path, wrong: str, why: str) -> None:
     with pytest.raises(ValueError, match=why):
-        await move_installation(journal_root, wrong, target, _quiet)
+        await move_installation(journal_root, PEPPER, wrong, target, _quiet)

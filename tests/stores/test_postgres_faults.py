@@ -50,6 +50,7 @@ async def test_a_frozen_server_takes_nobody_longer_than_the_limit(
     found = await asyncio.gather(*(_refused(database) for _ in range(2 * postgresql.CONNECTIONS)))
     assert max(took for _, took in found) < _LIMIT_S + 0.5
     assert not any(isinstance(error, DatabaseRefuses) for error, _ in found)
+    assert {error.message[:21] for error, _ in found} == {"The database did not "}
     own_postgres.thaw()
     began = monotonic()
     assert await database.read(_one) == 1

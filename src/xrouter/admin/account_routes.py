@@ -1,6 +1,6 @@
 """Organisations, teams, users and plans over HTTP."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Annotated, Any
 
@@ -13,8 +13,8 @@ from xrouter.admin.schemas import AccountQuery, Listing, answer
 from xrouter.core.accounts import Account, Kind, Place, Plan
 from xrouter.core.call import Caller
 from xrouter.core.errors import NotFound
-from xrouter.core.records import AccountSpec, Page, PlanSpec
-from xrouter.core.rights import changed_account, check_plan_change, granted
+from xrouter.core.records import AccountSpec, KeyRecord, Page, PlanSpec
+from xrouter.core.rights import changed_account, check_plan_change, check_plan_removal, check_removal, granted
 
 _Show = Callable[[Any], BaseModel]
 
@@ -57,7 +57,12 @@ def add_accounts(app: FastAPI, desk: Desk) -> None:
         return answer(_SHOW[kind](_there(kind, account_id, found)))
 
     async def removed(kind: Kind, account_id: str, caller: Caller) -> Response:
-        found = await desk.accounts.remove(kind, account_id, place_of(caller))
+        maker, plans = await desk.maker(caller)
+
+        def check(account: Account, keys: Sequence[KeyRecord]) -> None:
+            check_removal(account, keys, maker, plans)
+
+        found = await desk.accounts.remove(kind, account_id, place_of(caller), check)
         return answer(_SHOW[kind](_there(kind, account_id, found)))
 
     # ── organisations ────────────────────────────────────────────────────────────────────────────────────
@@ -196,8 +201,9 @@ def add_plans(app: FastAPI, desk: Desk) -> None:
 
     @app.delete(one, response_model=schemas.PlanShown, operation_id="delete_plan")
     async def delete_plan(plan_id: ObjectId, caller: _Admin) -> Response:
-        """Delete a plan that nobody has; disable it otherwise. For admins of the installation."""
+        """Delete a plan that nobody has; disable it otherwise. For admins of the installation without restrictions."""
         installation_only(caller, "Plans")
+        check_plan_removal(*await desk.maker(caller))
         found = await desk.plans.remove(plan_id)
         if found is None:
             raise _no_plan(plan_id)

@@ -52,7 +52,7 @@ def add_deployments(app: FastAPI, desk: Desk, stations: Stations) -> None:
     async def list_deployments(caller: Annotated[Caller, desk.admin]) -> Response:
         """How each deployment does: whether it gets traffic, why not and until when, and how fast it is. As the worker
         that answers sees it; ejections reach the others within a second."""
-        installation_only(caller, "Deployments")
+        installation_only(caller, "Deployments", "see")
         return answer(Deployments(data=[_row(one, desk.clock) for one in stations()]))
 
 

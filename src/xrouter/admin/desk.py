@@ -56,10 +56,10 @@ def place_of(caller: Caller) -> Place:
     return Place(caller.organisation_id, caller.team_id, caller.user_id)
 
 
-def installation_only(caller: Caller, what: str) -> None:
+def installation_only(caller: Caller, what: str, does: str = "change") -> None:
     """Raises `Forbidden` for the admin of an organisation."""
     if not place_of(caller).is_anywhere:
-        raise Forbidden(f"{what} belong to the installation: its admins change them, whose keys have no organisation.")
+        raise Forbidden(f"{what} belong to the installation: its admins {does} them, whose keys have no organisation.")
 
 
 async def within(

@@ -9,11 +9,12 @@ from xrouter.admin import account_schemas as schemas
 from xrouter.admin.account_routes import listing
 from xrouter.admin.desk import Desk, ObjectId, bad_cursor, place_of, within
 from xrouter.admin.schemas import KeyQuery, Listing, answer
+from xrouter.core.accounts import Kind
 from xrouter.core.api_key import LAST_EXPIRY
 from xrouter.core.call import Caller
 from xrouter.core.errors import Forbidden, Invalid, NotFound
 from xrouter.core.records import KeyRecord, KeySpec
-from xrouter.core.rights import Plans, granted, is_within
+from xrouter.core.rights import Plans, changed_key, granted, is_within
 
 
 def add_keys(app: FastAPI, desk: Desk) -> None:
@@ -50,7 +51,7 @@ def add_keys(app: FastAPI, desk: Desk) -> None:
 
     @app.patch(one, response_model=schemas.Key, operation_id="change_key")
     async def change_key(key_id: ObjectId, wanted: schemas.KeyChange, caller: _Admin) -> Response:
-        """Change a key; every worker follows within a second."""
+        """Change a key; every worker follows within a second. Disabling alone needs no rights but to see it."""
         return answer(await desk.shown_key(await changed(desk, key_id, _fields(wanted, desk.clock.now()), caller)))
 
     @app.delete(one, response_model=schemas.Key, operation_id="disable_key")
@@ -74,11 +75,20 @@ def add_keys(app: FastAPI, desk: Desk) -> None:
 
 async def changed(desk: Desk, key_id: str, fields: dict[str, Any], caller: Caller) -> KeyRecord:
     """The key with these fields changed, as far as the caller's own key goes. Raises `NotFound` and `Forbidden`."""
+    if fields == {"disabled": True}:
+        return await disabled(desk, key_id, caller)
+    for kind in Kind:
+        field = f"{kind.value}_id"
+        if field in fields and fields[field] is None and getattr(place_of(caller), field) is not None:
+            raise Invalid(
+                f"'{field}' cannot be taken away: the API key that asks belongs to this {kind.value}, and so do all "
+                "that it sees.",
+                param=field,
+            )
     maker, plans = await desk.maker(caller)
 
     def edit(record: KeyRecord) -> KeySpec:
-        _check_reach(record, maker, plans)
-        return granted(replace(record.spec, **fields), maker, plans)
+        return changed_key(record.spec, replace(record.spec, **fields), maker, plans)
 
     return there(key_id, await desk.keys.change(key_id, edit, place_of(caller)))
 
@@ -100,9 +110,9 @@ def there_is_none(key_id: str) -> NotFound:
 
 
 def _check_reach(record: KeyRecord, maker: KeySpec, plans: Plans) -> None:
-    """Whoever could change or rotate a key that may more than the own one would get those rights."""
+    """Whoever could rotate a key that may more than the own one would get those rights."""
     if not is_within(record.spec, maker, plans):
-        raise Forbidden(f"The API key '{maker.name}' may less than the key '{record.name}', and so not change it.")
+        raise Forbidden(f"The API key '{maker.name}' may less than the key '{record.name}', and so not rotate it.")
 
 
 def _fields(wanted: schemas.KeyFields, now: float) -> dict[str, Any]:

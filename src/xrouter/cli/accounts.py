@@ -88,6 +88,7 @@ async def said(
 def allowances(texts: list[str]) -> tuple[Allowance, ...]:
     """The limits that the option gives; `none` alone is no limit. Raises `BadParameter`."""
     try:
+        _check_alone("none", texts)
         found = () if texts == ["none"] else tuple(read_allowance(one) for one in texts)
         check_limits(found)
     except ValueError as error:
@@ -97,9 +98,16 @@ def allowances(texts: list[str]) -> tuple[Allowance, ...]:
 
 def _read(option: str, texts: list[str], read: Callable[[list[str]], T]) -> T | None:
     try:
+        _check_alone("any", texts)
         return None if texts == ["any"] else read(texts)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint=option) from None
+
+
+def _check_alone(word: str, texts: list[str]) -> None:
+    """A word that takes everything away says nothing beside others. Raises ValueError."""
+    if word in texts and len(texts) > 1:
+        raise ValueError(f"'{word}' stands alone: leave it out, or the others")
 
 
 def _globs(texts: list[str]) -> tuple[str, ...]:

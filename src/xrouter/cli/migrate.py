@@ -9,6 +9,7 @@ from sqlalchemy.exc import DataError, IntegrityError
 from xrouter.settings import ConfigError, Settings, load_settings
 from xrouter.stores.books import journals_of, open_books
 from xrouter.stores.moving import move_installation
+from xrouter.stores.pepper import PepperError, read_pepper
 from xrouter.stores.sql.database import Database, DatabaseUnavailable, open_database
 from xrouter.stores.sql.move import CannotMove
 from xrouter.stores.sql.schema import HEAD
@@ -39,7 +40,7 @@ def migrate(
         raise typer.BadParameter("--check, --from and --adopt-pepper exclude each other")
     try:
         code = asyncio.run(_adopt_pepper(settings) if adopt_pepper else _run(settings, check, from_url))
-    except (CannotMove, DataError, IntegrityError, DatabaseUnavailable, OSError, ValueError) as error:
+    except (CannotMove, DataError, IntegrityError, DatabaseUnavailable, OSError, PepperError, ValueError) as error:
         raise ConfigError(_plain(error)) from error
     raise typer.Exit(code)
 
@@ -85,7 +86,8 @@ async def _move(settings: Settings, from_url: str, target: Database) -> None:
     def progress(table: str, rows: int) -> None:
         typer.echo(f"  {table}: {rows}", err=True)
 
-    moved = await move_installation(journals_of(settings), from_url, target, progress)
+    pepper = settings.pepper or read_pepper(settings.data_dir / "pepper")
+    moved = await move_installation(journals_of(settings), pepper, from_url, target, progress)
     for table, rows in moved.items():
         typer.echo(f"{table}: {rows} rows, each compared")
     typer.echo("The old database is unchanged. Keep XROUTER_DATABASE_URL as it is now, and the data directory with it.")

@@ -74,8 +74,8 @@ def commands(kind: Kind) -> typer.Typer:
 
     @app.command()
     def delete(name: _Name) -> None:
-        """Delete one for good. A user's keys lose their secrets at once; a team or an organisation must have none that
-        works, and nobody else below it."""
+        """Delete one for good. A user's keys lose their secrets at once, and nothing brings them back: `disable` is for
+        a while. A team or an organisation must have no key that works, and nobody else below it."""
 
         async def work(books: Books) -> Account:
             one = await shared.account_named(books, kind, name)

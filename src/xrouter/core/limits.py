@@ -4,7 +4,7 @@ Besides the limits themselves: the words in which whoever admits calls (`gateway
 counts for everybody (the ports `Counters` and `SharedCounters`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final, Protocol
@@ -119,8 +119,14 @@ class Grant:
 class Hold(Protocol):
     """What a call holds of its limits, from its admission to its end."""
 
-    def settle(self, tokens: int) -> None:
-        """The call has ended and used so many tokens: give back the rest, once."""
+    @property
+    def by_model(self) -> bool:
+        """Does any of these limits count certain models only?"""
+        ...
+
+    def settle(self, tokens: int, reached: Sequence[str] = ()) -> None:
+        """The call has ended and used so many tokens: give back the rest, once. A limit for certain models that is for
+        none of `reached`, where any are named, gets all of it back."""
         ...
 
     def refund(self) -> None:

@@ -157,9 +157,16 @@ class AccountAdmin(Protocol):
         """Those of these accounts that are there, by id; of whatever kind and place."""
         ...
 
-    async def remove(self, kind: Kind, account_id: str, within: Place = ANYWHERE) -> Account | None:
-        """With its keys, whose rows stay without their secrets. Raises `Conflict` while another account stands below
-        it, or, below a team or an organisation, a key that works."""
+    async def remove(
+        self,
+        kind: Kind,
+        account_id: str,
+        within: Place = ANYWHERE,
+        check: Callable[[Account, Sequence[KeyRecord]], None] | None = None,
+    ) -> Account | None:
+        """With its keys, whose rows stay without their secrets; `check` sees these keys, and what it raises undoes
+        everything. Raises `Conflict` while another account stands below it, or, below a team or an organisation, a key
+        that works."""
         ...
 
 

@@ -13,11 +13,11 @@ from dataclasses import fields, replace
 from typing import Any, Final, TypeVar
 
 from xrouter.core import globs, networks
-from xrouter.core.accounts import Allowance, Kind, Plan, effective, nobody
+from xrouter.core.accounts import Account, Allowance, Kind, Plan, effective, nobody
 from xrouter.core.call import Scope
 from xrouter.core.callers import plan_of
 from xrouter.core.errors import Forbidden, NotFound
-from xrouter.core.records import AccountSpec, KeySpec, PlanSpec
+from xrouter.core.records import AccountSpec, KeyRecord, KeySpec, PlanSpec
 
 Plans = Mapping[str, Plan]
 Rule = Callable[[Any, KeySpec, Plans], Any]
@@ -46,6 +46,14 @@ def is_within(spec: _Spec, maker: KeySpec, plans: Plans) -> bool:
     return not _differing(found, spec, plans)
 
 
+def changed_key(before: KeySpec, after: KeySpec, maker: KeySpec, plans: Plans) -> KeySpec:
+    """`after`, with what the change leaves open filled in from `maker`. Raises `Forbidden` where `before` may more
+    than the maker: whoever could change such a key would get those rights."""
+    if not is_within(before, maker, plans):
+        raise Forbidden(f"The API key '{maker.name}' may less than the key '{before.name}', and so not change it.")
+    return _limits_as_said(before, after, granted(after, maker, plans))
+
+
 def changed_account(before: AccountSpec, after: AccountSpec, maker: KeySpec, plans: Plans) -> AccountSpec:
     """`after`, with what the change leaves open filled in from `maker`.
 
@@ -62,13 +70,34 @@ def changed_account(before: AccountSpec, after: AccountSpec, maker: KeySpec, pla
         )
     found = granted(after, maker, plans)
     # Nobody asked for a change of the other fields, so they are not filled in: they fit, or nothing is widened.
-    unsaid = [name for name in _differing(found, after, plans) if getattr(after, name) == getattr(before, name)]
+    unsaid = [
+        name
+        for name in _differing(found, after, plans)
+        if (not _touches_limits(before, after) if name == "limits" else getattr(after, name) == getattr(before, name))
+    ]
     if unsaid:
         raise Forbidden(
             f"'{before.name}' may more than the API key '{maker.name}' (its {unsaid[0]}), which so cannot widen it.",
             param=wider[0],
         )
-    return found
+    return _limits_as_said(before, after, found)
+
+
+def check_removal(account: Account, keys: Iterable[KeyRecord], maker: KeySpec, plans: Plans) -> None:
+    """Deleting an account takes the secrets of its `keys`, for good: only what the maker could also change. A disabled
+    one counts: it could be enabled again. Raises `Forbidden`."""
+    for one in keys:
+        if not is_within(one.spec, maker, plans):
+            raise Forbidden(
+                f"The API key '{maker.name}' may less than the key '{one.name}' ({one.id}), which would go for good "
+                f"with the {account.kind.value} '{account.name}'. Disable it instead."
+            )
+
+
+def check_plan_removal(maker: KeySpec, plans: Plans) -> None:
+    """A plan may be wider than the maker, and nobody who is restricted brings it back. Raises `Forbidden`."""
+    if not is_unrestricted(maker, plans):
+        raise Forbidden(f"The API key '{maker.name}' is restricted itself, and so deletes no plan. Disable it instead.")
 
 
 def check_plan_change(before: Plan, after: PlanSpec, maker: KeySpec, plans: Plans) -> None:
@@ -90,6 +119,16 @@ def is_unrestricted(maker: KeySpec, plans: Plans) -> bool:
         and maker.networks is None
         and not _in_force(maker, plans)
     )
+
+
+def _limits_as_said(before: _Spec, after: _Spec, found: _Spec) -> _Spec:
+    """Only a change of the limits or of the plan fills in limits: the maker's own are not written where nobody asked
+    for any."""
+    return found if _touches_limits(before, after) else replace(found, limits=after.limits)
+
+
+def _touches_limits(before: _Narrowing, after: _Narrowing) -> bool:
+    return (before.limits, before.plan_id) != (after.limits, after.plan_id)
 
 
 def _differing(one: _Spec, other: _Spec, plans: Plans) -> list[str]:

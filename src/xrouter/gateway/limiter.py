@@ -120,10 +120,11 @@ class Decided(Protocol):
 class Plan:
     """The hands that count a call of one caller for one model. `ones` count each call as one unit."""
 
-    __slots__ = ("hands", "ones", "requests", "running", "tokens")
+    __slots__ = ("by_model", "hands", "ones", "requests", "running", "tokens")
 
     def __init__(self, hands: tuple[Hand, ...]) -> None:
         self.hands = hands
+        self.by_model = any(hand.limit.model is not None for hand in hands)
         self.ones = tuple(hand for hand in hands if hand.limit.unit is not Unit.TOKENS)
         self.requests = tuple(hand for hand in hands if hand.limit.unit is Unit.REQUESTS)
         self.running = tuple(hand for hand in hands if hand.limit.unit is Unit.CONCURRENT)
@@ -579,10 +580,21 @@ class Held(Hold):
         self._tokens = tokens
         self._settled = False
 
-    def settle(self, tokens: int) -> None:
-        if not self._settled:
-            self._settled = True
-            self._limiter.settle(self._plan, self._tokens, tokens)
+    @property
+    def by_model(self) -> bool:
+        return self._plan.by_model
+
+    def settle(self, tokens: int, reached: Sequence[str] = ()) -> None:
+        if self._settled:
+            return
+        self._settled = True
+        plan = self._plan
+        if reached and plan.by_model:
+            missed = tuple(hand for hand in plan.hands if not _counts(hand.limit.model, reached))
+            if missed:
+                self._limiter.refund(Plan(missed), self._tokens)
+                plan = Plan(tuple(hand for hand in plan.hands if hand not in missed))
+        self._limiter.settle(plan, self._tokens, tokens)
 
     def refund(self) -> None:
         if not self._settled:

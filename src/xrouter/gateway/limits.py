@@ -61,7 +61,7 @@ def release(call: Call, gateway: Gateway) -> None:
             used += max(0, usage.input_tokens) + max(0, usage.output_tokens)
             if not usage.estimated:
                 gateway.output_guess.learn(call.request.model, usage.output_tokens)
-    hold.settle(min(used, _MOST_TOKENS))
+    hold.settle(min(used, _MOST_TOKENS), _reached(call) if hold.by_model else ())
 
 
 def refund(call: Call) -> None:
@@ -100,6 +100,13 @@ def _names(models: str | tuple[str, ...], request: Request, gateway: Gateway) ->
         except NotFound:  # routing will say so
             continue
     return found
+
+
+def _reached(call: Call) -> list[str]:
+    """What the call asked for, and whom it was sent to; nothing where it was sent to nobody. An alias may lead to a
+    model that a limit is for, and be served by another one."""
+    sent = [name for one in call.attempts if not one.on_operator for name in (one.model, one.deployment.id)]
+    return [call.request.model, *sent] if sent else []
 
 
 def _reserve(request: Request, gateway: Gateway) -> int:

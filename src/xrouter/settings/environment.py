@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from xrouter.core.service_url import check_database_url, check_redis_url
+from xrouter.core.service_url import check_database_url, check_redis_url, files_of
 from xrouter.settings.secret_text import SecretText, read_secret_file, secret_fields
 from xrouter.settings.words import ConfigError, in_words
 
@@ -38,6 +38,9 @@ def _url(check: Callable[[str], None]) -> AfterValidator:
     def checked(value: SecretText | None) -> SecretText | None:
         if value is not None:
             check(value.reveal())
+            for name, path in files_of(value.reveal()):
+                if not Path(path).is_file():
+                    raise ValueError(f"names the file {path} as {name}, and there is none")
         return value
 
     return AfterValidator(checked)

@@ -2,7 +2,7 @@
 every other one by its poll: the memory of callers learns it (`stores/sql/keys.py`)."""
 
 import hashlib
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -12,7 +12,7 @@ from xrouter.core.accounts import ANYWHERE, Account, Kind, Place
 from xrouter.core.clock import Clock
 from xrouter.core.errors import Conflict, Forbidden, Invalid
 from xrouter.core.ids import ulid
-from xrouter.core.records import AccountSpec, Page
+from xrouter.core.records import AccountSpec, KeyRecord, Page
 from xrouter.stores.sql import account_rows, key_pictures
 from xrouter.stores.sql.cursors import cursor_after, read_cursor
 from xrouter.stores.sql.database import Database
@@ -24,6 +24,7 @@ _BELOW: Final = {Kind.ORGANISATION: "teams or users", Kind.TEAM: "users", Kind.U
 _A: Final = {Kind.ORGANISATION: "An organisation", Kind.TEAM: "A team", Kind.USER: "A user"}
 
 Edit = Callable[[Account], AccountSpec]
+Check = Callable[[Account, Sequence[KeyRecord]], None]
 
 
 class SqlAccounts:
@@ -73,10 +74,13 @@ class SqlAccounts:
         rows = await self._database.read(lambda connection: key_pictures.with_ids(connection, accounts, set(ids)))
         return {row.id: account_rows.account(row) for row in rows if account_rows.is_known(row)}
 
-    async def remove(self, kind: Kind, account_id: str, within: Place = ANYWHERE) -> Account | None:
-        """Delete it, and the keys of it with their secrets; None when there is none. Raises `Conflict` while another
-        account stands below it, or, below a team or an organisation, a key that works."""
-        removed = await self._database.write(partial(_remove, kind, account_id, within, self._clock.now()))
+    async def remove(
+        self, kind: Kind, account_id: str, within: Place = ANYWHERE, check: Check | None = None
+    ) -> Account | None:
+        """Delete it, and the keys of it with their secrets; None when there is none. `check` gets it and these keys
+        inside the transaction, and may refuse. Raises `Conflict` while another account stands below it, or, below a
+        team or an organisation, a key that works."""
+        removed = await self._database.write(partial(_remove, kind, account_id, within, check, self._clock.now()))
         if removed is None:
             return None
         row, picture = removed
@@ -127,13 +131,14 @@ def _change(
 
 
 def _remove(
-    kind: Kind, account_id: str, within: Place, now: float, connection: Connection
+    kind: Kind, account_id: str, within: Place, check: Check | None, now: float, connection: Connection
 ) -> tuple[Row[Any], key_pictures.Picture] | None:
     version = next_version(connection)  # nobody is put below it meanwhile
     row = _row_of(kind, account_id, within, connection)
     if row is None:
         return None
-    _check_above(account_rows.account(row), within)
+    account = account_rows.account(row)
+    _check_above(account, within)
     field = f"{kind.value}_id"
     others = select(accounts.c.id).where(accounts.c[field] == account_id, accounts.c.id != account_id).limit(1)
     if connection.execute(others).first() is not None:
@@ -143,6 +148,8 @@ def _remove(
         )
     mine = select(api_keys).where(api_keys.c[field] == account_id, api_keys.c.deleted_at.is_(None))
     found = [account_rows.key_record(one) for one in connection.execute(mine)]
+    if check is not None:
+        check(account, found)
     working = [one for one in found if not one.disabled and (one.expires_at is None or one.expires_at > now)]
     if working and kind is not Kind.USER:
         raise Conflict(
@@ -184,7 +191,8 @@ def _check_name(connection: Connection, one: Account) -> None:
 
 def _check_above(one: Account, within: Place) -> None:
     if one.place == within or not one.place.is_within(within):
-        raise Forbidden(f"{_A[one.kind]} is made and changed by whoever stands above it, not by its own admin.")
+        who = "its own admin" if one.place == within else "an admin who stands elsewhere"
+        raise Forbidden(f"{_A[one.kind]} is made and changed by whoever stands above it, not by {who}.")
 
 
 def _picture(connection: Connection, version: int, change: Insert | Update) -> key_pictures.Picture:

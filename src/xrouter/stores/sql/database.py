@@ -143,7 +143,7 @@ class Database:
         task.add_done_callback(self._ended)
         done, _ = await asyncio.wait([task], timeout=within_s)
         if not done:  # it is ending by the same limit, but that may mean to wait for the server once more
-            raise DatabaseUnavailable(f"the database did not answer within {within_s:g} s")
+            raise DatabaseUnavailable(_late(within_s))
         return task.result()
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
@@ -164,7 +164,9 @@ class Database:
         except (SQLAlchemyError, Refused, Unreachable, OSError, TimeoutError) as error:
             if is_standby(error):
                 await self._run(self._engine.dispose)  # the next transaction looks for the primary again
-            raise (DatabaseRefuses if is_refusal(error) else DatabaseUnavailable)(_plain(error)) from error
+            late = isinstance(error, TimeoutError) and self._within_s is not None and hurry
+            words = _late(self._within_s) if late else _plain(error)
+            raise (DatabaseRefuses if is_refusal(error) else DatabaseUnavailable)(words) from error
 
     def _in_transaction(self, work: Callable[[Connection], T], write: bool, hurry: bool) -> T:
         with (self._engine if hurry else self._unhurried).connect() as connection:
@@ -252,12 +254,16 @@ def create_tables(connection: Connection) -> None:
     connection.execute(alembic_version.insert(), {"version_num": HEAD})
 
 
+def _late(within_s: float | None) -> str:
+    return f"The database did not answer within {within_s:g} s."
+
+
 def _plain(error: BaseException) -> str:
     """What happened, in words; the driver's own without SQLAlchemy's addition of statement and values."""
     if isinstance(error, ConnectionRefusedError):
-        return f"nothing answers there, the connection is refused: {error.strerror}. Is the database server running?"
+        return f"Nothing answers at the database's address: {error.strerror}. Is the database server running?"
     if isinstance(error, socket.gaierror):
-        return f"its host name cannot be resolved: {error.strerror}"
+        return f"The database's host name cannot be resolved: {error.strerror}"
     if isinstance(error, Refused | Unreachable):
         return str(error)
     return f"{type(error).__name__}: {getattr(error, 'orig', None) or error}"

@@ -97,8 +97,9 @@ class SqlKeys:
     async def look_up(self, credential: str) -> Caller | None:
         """The caller from the database, which is asked once however many wait for the same key.
 
-        Mistyped keys and those not found within the last 2 s are refused without asking. Raises `Overloaded`
-        when the database does not answer within 2 s, or 64 other keys are being looked up.
+        Mistyped keys and those not found within the last 2 s are refused without asking. Raises
+        `DatabaseUnavailable` when the database does not answer within 2 s, `Overloaded` when 64 other keys are being
+        looked up.
         """
         if not credential or len(credential) > _LONGEST_KEY or is_mistyped(credential):
             return None
@@ -115,7 +116,9 @@ class SqlKeys:
             async with asyncio.timeout(_LOOK_UP_S):
                 return await asyncio.shield(task)
         except (DatabaseUnavailable, TimeoutError) as error:
-            raise Overloaded("API keys cannot be checked at the moment; try again.", retry_after_s=1.0) from error
+            raise DatabaseUnavailable(
+                "API keys cannot be checked: the database does not answer at the moment. Try again.", retry_after_s=1.0
+            ) from error
 
     async def run(self) -> None:
         """Poll for changes each `refresh_s`, and when hurried, until cancelled; with pauses up to 2 s while the

@@ -42,6 +42,8 @@ def settled(connection: Connection, spec: KeySpec, within: Place, before: KeyRec
     """
     check_plan(connection, spec.plan_id, None if before is None else before.plan_id)
     place = settle(connection, Place(spec.organisation_id, spec.team_id, spec.user_id), within)
+    if before is not None and place == before.place:
+        _check_taken_away(spec, before)
     return replace(spec, organisation_id=place.organisation_id, team_id=place.team_id, user_id=place.user_id)
 
 
@@ -67,6 +69,19 @@ def settle(connection: Connection, place: Place, within: Place) -> Place:
             if theirs is not None:
                 place = replace(place, **{other: theirs})
     return place
+
+
+def _check_taken_away(spec: KeySpec, before: KeyRecord) -> None:
+    """A level that somebody below implies cannot be taken away by itself. Raises `Invalid`."""
+    for kind in (Kind.ORGANISATION, Kind.TEAM):
+        field = f"{kind.value}_id"
+        if getattr(spec, field) is None and getattr(before, field) is not None:
+            below = "user" if spec.user_id is not None else "team"
+            raise Invalid(
+                f"The key belongs to a {below} of this {kind.value}, and so to the {kind.value}: "
+                f"take '{below}_id' away, too.",
+                param=field,
+            )
 
 
 def check_plan(connection: Connection, plan_id: str | None, before: str | None) -> None:

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, delete, insert, select, update
 
 from xrouter.core.accounts import BUILT_IN_PLANS, Plan
 from xrouter.core.clock import Clock
-from xrouter.core.errors import Conflict
+from xrouter.core.errors import Conflict, Invalid
 from xrouter.core.ids import ulid
 from xrouter.core.records import Page, PlanSpec
 from xrouter.stores.sql import account_rows, key_pictures
@@ -118,5 +118,7 @@ def _remove(plan_id: str, connection: Connection) -> Plan | None:
 
 
 def _check_name(one: Plan, known: dict[str, Plan]) -> None:
+    if one.name.casefold() == "none":
+        raise Invalid("No plan is called 'none': the command line takes a plan away by that word.", param="name")
     if any(other.name == one.name and other.id != one.id for other in known.values()):
         raise Conflict(f"Another plan is called '{one.name}' already.", param="name", code="name_taken")

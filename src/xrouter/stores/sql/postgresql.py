@@ -7,12 +7,12 @@ with `sslrootcert` (https://www.postgresql.org/docs/current/libpq-connect.html#L
 from pathlib import Path
 from ssl import SSLCertVerificationError
 from typing import Any, Final
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import urlsplit
 
 from sqlalchemy import Engine, NullPool, create_engine
 from sqlalchemy.exc import DBAPIError
 
-from xrouter.core.service_url import check_database_url
+from xrouter.core.service_url import check_database_url, files_of
 
 CONNECT_S: Final = 2.0
 """How long a server may take to let us in. One that does not answer must not hold up the next try."""
@@ -23,7 +23,6 @@ STATEMENT_S: Final = 5.0
 CONNECTIONS: Final = 8
 """The most that one process has at once. Further transactions wait for one as long as they may take."""
 
-_FILES: Final = ("sslrootcert", "sslcert", "sslkey", "sslcrl", "passfile")
 _NO_RIGHT: Final = "42501"
 _READ_ONLY: Final = "25006"
 
@@ -53,8 +52,8 @@ def open_engine(url: str, *, unhurried: bool = False) -> Engine:
     except ValueError as error:
         raise ValueError(f"XROUTER_DATABASE_URL {error}") from None
     parts = urlsplit(url)
-    for name, path in parse_qsl(parts.query):
-        if name in _FILES and not Path(path).is_file():
+    for name, path in files_of(url):
+        if not Path(path).is_file():
             raise ValueError(f"XROUTER_DATABASE_URL: there is no file {path}, which {name} names")
     dsn = "postgresql" + url[len(parts.scheme) :]
 
@@ -63,7 +62,7 @@ def open_engine(url: str, *, unhurried: bool = False) -> Engine:
         try:
             return await driver.connect(dsn, **options)
         except TimeoutError:
-            raise Unreachable(f"it did not let us in within {CONNECT_S:g} s") from None
+            raise Unreachable(f"The database did not let us in within {CONNECT_S:g} s.") from None
         except ValueError as error:  # asyncpg's ClientConfigurationError is one
             raise Refused(str(error)) from error
         except (driver.PostgresError, driver.InterfaceError, driver.InternalClientError) as error:
