@@ -34,18 +34,21 @@ class Group(Struct, frozen=True, eq=False):
 
 def make(name: str, base: str, policy: Policy, source: tuple[Deployment, ...]) -> Group:
     """The group of `name`. `source` holds every deployment that its policy names, in the order of the file."""
+    firsts: dict[str, int] = {}
+    for place, deployment in enumerate(source):
+        firsts.setdefault(plain_id(deployment), place)
     every = [
         Candidate(
             model=name,
             deployment=one,
             policy=policy,
             weight=policy.weights.get(plain_id(one), 1.0),
-            place=place,
-            mark=draws.digest(one.key),
+            place=firsts[plain_id(one)],
+            mark=draws.digest(source[firsts[plain_id(one)]].key),
             names=frozenset({one.provider, plain_id(one).lower()}),
             rub=(0.0, 0.0) if one.price is None else rub_per_1m(one.price),
         )
-        for place, one in enumerate(source)
+        for one in source
     ]
     led: dict[str, tuple[Candidate, ...]] = {}
     for one in every:
