@@ -31,6 +31,7 @@ ROUTES = {
         ],
     },
     "canaried": {"models": [GIGACHAT], "canary": {"model": TBANK, "percent": 50}},
+    "polite": {"models": [GIGACHAT], "fallbacks": {"content_policy": [TBANK]}},
     "long": {"models": [TBANK], "fallbacks": {"context_length": [GIGACHAT]}},
 }
 
@@ -166,6 +167,14 @@ async def test_pictures_and_long_texts_go_to_who_can(client: AsyncOpenAI) -> Non
     long = [{"role": "user", "content": "echo: " + "word " * 17_000}]
     assert await served(client, TBANK, messages=long) == "400 context_length_exceeded"
     assert await served(client, "long", messages=long) == GIGACHAT
+
+
+async def test_a_vendors_refusal_opens_who_is_kept_for_it(client: AsyncOpenAI) -> None:
+    asked = [{"role": "user", "content": "echo: forbidden topic"}]
+    assert await served(client, "polite", messages=asked) == TBANK
+    assert await served(client, "polite", {"allow_fallbacks": False}, messages=asked) == GIGACHAT
+    assert await served(client, "polite", messages=asked, stream=True) == GIGACHAT, "its text was shown"
+    assert await served(client, "polite") == GIGACHAT
 
 
 async def test_rules_hold_by_tags_and_metadata(client: AsyncOpenAI) -> None:
