@@ -159,6 +159,41 @@ async def test_the_list_of_models_is_tried_with_the_wishes(client: AsyncOpenAI) 
     assert raw.parse().model == TBANK
 
 
+@pytest.mark.parametrize(
+    ("wishes", "expected"),
+    [
+        ({"ignore": ["TBank", GIGACHAT.upper()]}, None),
+        ({"ignore": ["gigachta"]}, "provider.ignore=gigachta"),
+        ({"order": ["mts", "открытый,\n"], "only": ["mts", "no/m"]}, "provider.order=??????????,provider.only=no/m"),
+        ({"quantizations": ["fp8"], "experimental": 1}, "provider.quantizations,provider.experimental"),
+        ({"quantizations": ["fp8"], "ignore": ["x"]}, "provider.quantizations,provider.ignore=x"),
+    ],
+)
+@pytest.mark.parametrize("stream", [False, True])
+async def test_what_nobody_follows_is_told(
+    client: AsyncOpenAI, wishes: dict[str, Any], expected: str | None, stream: bool
+) -> None:
+    raw = await client.chat.completions.with_raw_response.create(
+        model="smart",
+        messages=[{"role": "user", "content": "hi"}],
+        stream=stream,
+        extra_body={"provider": wishes},
+    )
+    assert raw.headers.get("x-xrouter-dropped-params") == expected
+
+
+@pytest.mark.parametrize("field", ["order", "only", "ignore"])
+async def test_a_strict_request_may_name_nobody_that_is_not_there(client: AsyncOpenAI, field: str) -> None:
+    with pytest.raises(
+        openai.BadRequestError, match=f"provider.{field}: no provider and no model is called 'gigachta'"
+    ):
+        await client.chat.completions.create(
+            model="smart",
+            messages=[{"role": "user", "content": "hi"}],
+            extra_body={"provider": {field: ["gigachat", "gigachta"], "require_parameters": True}},
+        )
+
+
 async def test_pictures_and_long_texts_go_to_who_can(client: AsyncOpenAI) -> None:
     picture = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PNG}"}}
     messages = [{"role": "user", "content": [{"type": "text", "text": "what is this?"}, picture]}]
