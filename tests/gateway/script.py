@@ -18,6 +18,7 @@ from xrouter.core.ids import ulid
 from xrouter.core.images import Image, Images, ImagesRequest
 from xrouter.core.money import Price
 from xrouter.core.operation import Operation
+from xrouter.core.policy import Policy
 from xrouter.core.ports import QueueFull
 from xrouter.core.rerank import Ranked, Ranking, RerankRequest
 from xrouter.core.window import ENDLESS, Window
@@ -210,6 +211,7 @@ def world(
     serves: frozenset[Operation] = frozenset({Operation.CHAT}),
     one_choice: tuple[str, ...] = (),
     one_input: tuple[str, ...] = (),
+    policies: dict[str, Policy] | None = None,
     **scripts: Script | Maker,
 ) -> World:
     """`world(a=Script(...), b=Script(...))`: each provider serves `<name>/m`; the alias `any` serves all in order."""
@@ -231,7 +233,7 @@ def world(
     ]
     books, slots = Books(), Slots()
     gateway = Gateway(
-        catalog=catalog.build(deployments, {"any": [one.id for one in deployments]}),
+        catalog=catalog.build(deployments, {"any": [one.id for one in deployments]}, policies=policies or {}),
         providers=scripts,
         keys=NoKeys(),
         journal=books,

@@ -88,6 +88,63 @@ def test_what_is_free_goes_first_and_what_has_no_price_last() -> None:
     assert [one.deployment.provider for one in plan] == ["free", "one", "none"]
 
 
+# ── several credentials ──────────────────────────────────────────────────────────────────────────────────
+
+
+def with_credentials(strategy: str, weights: dict[str, float]) -> Catalog:
+    """`a/m` with one credential, `b/m` with two, `c/m` with three."""
+    known = [
+        deployment(name, credential=f"{name} {number}", account=f"{name[0]}#{number}")
+        for name, count in (("a/m", 1), ("b/m", 2), ("c/m", 3))
+        for number in range(count)
+    ]
+    return served(known, {"r": route(models=["a/m", "b/m", "c/m"], strategy=strategy, weights=weights)})
+
+
+@pytest.mark.parametrize(
+    ("strategy", "weights"),
+    [
+        ("weighted", {"a/m": 3}),
+        ("sticky", {"a/m": 3}),
+        ("price_weighted", {}),
+        ("least_busy", {}),
+    ],
+)
+def test_a_model_with_more_credentials_gets_no_more(strategy: str, weights: dict[str, float]) -> None:
+    catalog = with_credentials(strategy, weights)
+    shares = {name: weights.get(name, 1.0) / (2 + weights.get("a/m", 1.0)) for name in ("a/m", "b/m", "c/m")}
+    if strategy == "sticky":
+        found = Counter(homes(catalog, SESSIONS, health(catalog)).values())
+    else:
+        found = picks(catalog, 20_000)
+    assert tail(chi_square(found, shares), 2) > 0.001, found
+
+
+@pytest.mark.parametrize("strategy", ["weighted", "sticky", "price_weighted", "least_busy", "fastest"])
+def test_the_credentials_of_a_model_stand_together(strategy: str) -> None:
+    catalog = with_credentials(strategy, {})
+    known = health(catalog)
+    for number in range(200):
+        call = asking("r", number=number, session=str(number))
+        models = [one.deployment.id for one in router.plan(call.request, catalog, known, call)]
+        assert sorted(models, key=models.index) == models, "what stands together can take turns"
+
+
+def test_two_models_are_compared_and_not_two_credentials_of_one() -> None:
+    catalog = with_credentials("fastest", {})
+    speeds = {name: {"ttft_s": ttft_s, "ttft_at": NOW} for name, ttft_s in (("a", 1.0), ("b", 2.0), ("c", 9.0))}
+    found = picks(catalog, 3_000, health(catalog, **speeds))
+    assert set(found) == {"a/m", "b/m"}, "the slowest loses against whichever it is compared with"
+    assert tail(chi_square(found, {"a/m": 2 / 3, "b/m": 1 / 3}), 1) > 0.001, found
+
+
+def test_a_model_is_as_busy_as_all_of_its_credentials() -> None:
+    catalog = with_credentials("least_busy", {})
+    assert set(picks(catalog, 100, health(catalog, a={"in_flight": 3}, b={"in_flight": 2}, c={"in_flight": 2}))) == {
+        "a/m"
+    }
+
+
 # ── sticky ───────────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -121,13 +121,13 @@ TABLE: list[tuple[str, dict[str, Any], str]] = [
     ("smart", {"wishes": {"order": ["C/M"]}}, "cabd"),
     ("smart", {"wishes": {"order": ["openai", "d"]}}, "dabc"),
     ("smart", {"wishes": {"order": ["c", "b"], "allow_fallbacks": False}}, "cb"),
-    ("smart", {"wishes": {"order": ["openai"], "allow_fallbacks": False}}, "503 no_route"),
+    ("smart", {"wishes": {"order": ["openai"], "allow_fallbacks": False}}, "400 no_route"),
     ("smart", {"wishes": {"allow_fallbacks": False}}, "a"),
     ("smart", {"wishes": {"allow_fallbacks": False}, "models": ("c/m", "yandex/yandexgpt-lite")}, "ay"),
     ("smart", {"wishes": {"only": ["b", "d/m"]}}, "bd"),
-    ("smart", {"wishes": {"only": ["openai"]}}, "503 no_route"),
+    ("smart", {"wishes": {"only": ["openai"]}}, "400 no_route"),
     ("smart", {"wishes": {"ignore": ["a", "c"]}}, "bd"),
-    ("smart", {"wishes": {"ignore": ["a", "b", "c", "d"]}}, "503 no_route"),
+    ("smart", {"wishes": {"ignore": ["a", "b", "c", "d"]}}, "400 no_route"),
     ("smart", {"wishes": {"only": ["a", "b"], "ignore": ["a/m"]}}, "b"),
     ("cheap", {"wishes": {"order": ["b"]}}, "bcad"),
     # sort
@@ -139,11 +139,11 @@ TABLE: list[tuple[str, dict[str, Any], str]] = [
     ("smart", {"wishes": {"max_price": {"prompt": 60}}}, "bc"),
     ("smart", {"wishes": {"max_price": {"prompt": "60", "completion": "100"}}}, "c"),
     ("smart", {"wishes": {"max_price": {"completion": 400, "request": 0}}}, "ac"),
-    ("smart", {"wishes": {"max_price": {"prompt": 1}}}, "503 no_route"),
+    ("smart", {"wishes": {"max_price": {"prompt": 1}}}, "400 no_route"),
     # where, and whose
     ("smart", {"wishes": {"data_region": "ru"}}, "ab"),
     ("smart", {"wishes": {"data_region": ["eu", "us"]}}, "c"),
-    ("smart", {"wishes": {"data_region": "us"}}, "503 no_route"),
+    ("smart", {"wishes": {"data_region": "us"}}, "400 no_route"),
     ("russian", {}, "ab"),
     ("russian", {"wishes": {"data_region": "eu"}}, "503 no_route"),
     ("russian", {"wishes": {"only": ["c"]}}, "503 no_route"),
@@ -193,7 +193,7 @@ TABLE: list[tuple[str, dict[str, Any], str]] = [
     ("a/m", {"caller": key(models=(("a/*",),))}, "a"),
     ("smart", {"caller": key(models=(("x/*",),))}, "403 model_not_allowed"),
     ("smart", {"caller": key(models=(("c/*",),)), "wishes": {"allow_fallbacks": False}}, "c"),
-    ("smart", {"caller": key(models=(("c/*",),)), "wishes": {"only": ["a"]}}, "503 no_route"),
+    ("smart", {"caller": key(models=(("c/*",),)), "wishes": {"only": ["a"]}}, "400 no_route"),
     ("smart", {"caller": key(operations=frozenset({Operation.EMBEDDINGS}))}, "403 operation_not_allowed"),
 ]  # fmt: skip
 
@@ -311,14 +311,41 @@ def test_the_price_in_force_decides() -> None:
     assert order(call, catalog=catalog) == "yxz"
 
 
+@pytest.mark.parametrize(
+    ("model", "wishes", "expected"),
+    [
+        ("smart", {"data_region": "us"}, 400),
+        ("smart", {"zdr": True, "only": ["b"]}, 400),
+        ("russian", {"data_region": "us"}, 503),
+        ("russian", {"only": ["openai"]}, 400),
+        ("russian", {"only": ["c", "d"]}, 503),
+        ("russian", {"ignore": ["a", "b"]}, 503),
+        ("fast", {"ignore": ["a"]}, 503),
+        ("fast", {"ignore": ["a", "b", "c", "d"]}, 400),
+    ],
+)
+def test_whose_demands_they_were_decides_the_status(model: str, wishes: dict[str, Any], expected: int) -> None:
+    """400: the client's own alone; 503: the operator's route has a part in it."""
+    assert order(asking(model, wishes=wishes)) == f"{expected} no_route"
+
+
+def test_a_model_with_several_credentials_is_told_once() -> None:
+    catalog = served([deployment("a/m", credential=f"a {number}", account=f"a#{number}") for number in range(4)])
+    call = asking("a/m", wishes={"ignore": ["a"]})
+    with pytest.raises(GatewayError) as caught:
+        router.plan(call.request, catalog, health(catalog), call)
+    assert len(caught.value.metadata["removed"]) == 1
+    assert caught.value.message.endswith("of its route: a/m is named by provider.ignore: a.")
+
+
 def test_what_took_each_one_out_is_said() -> None:
     with pytest.raises(GatewayError) as caught:
         call = asking("smart", wishes={"data_region": "us", "ignore": ["b"]})
         router.plan(call.request, CATALOG, HEALTHY, call)
     assert caught.value.message == (
         "No deployment of 'smart' meets what is demanded of its route: a/m processes data in ru, and us is demanded; "
-        "b/m provider.ignore names b; c/m processes data in eu, and us is demanded; d/m has no region, and us is "
-        "demanded."
+        "b/m is named by provider.ignore: b; c/m processes data in eu, and us is demanded; d/m has no region, and "
+        "us is demanded."
     )
     removed = caught.value.metadata["removed"]
     assert [(one["model"], one["filter"]) for one in removed] == [

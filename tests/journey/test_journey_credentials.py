@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
-from campaigns.stage import Gateway, Simulators, config_for, gateway
+from campaigns.stage import Gateway, Simulators, config_for, gateway, wait_until
 from tests.journey.calls import CHAT, at_once, chat_body, session
 from tests.journey.conftest import ENVIRONMENT, basic
 
@@ -64,7 +64,18 @@ async def test_a_credential_that_is_refused_gives_way_to_another_at_once(vendors
                 assert answer.status == 200, body
                 assert answer.headers["x-xrouter-provider"] == "half"
                 assert "good" not in answer.headers["x-xrouter-provider"]
+        async with client.get("/admin/deployments") as answer:
+            rows = [one for one in (await answer.json())["data"] if one["provider"] == "half"]
+        async with client.get("/metrics") as answer:
+            metrics = await answer.text()
     assert chats(vendors) == {"half": 4}
+    assert {one["account"]: one["ejected"] for one in rows} == {"half#1": "auth_failed", "half#good": None}
+    assert 'xrouter_ejections_total{account="half#1",deployment="half/GigaChat-2",reason="auth_failed"} 1.0' in metrics
+
+    def logged() -> bool:
+        return any("deployment ejected" in line and "half#1" in line for line in many.log.read_text().splitlines())
+
+    await asyncio.to_thread(wait_until, "the log names the account", logged, 10.0, many.log)
 
 
 async def test_a_429_of_one_account_is_the_next_ones_call(vendors: Simulators, many: Gateway) -> None:

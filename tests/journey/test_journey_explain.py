@@ -87,7 +87,7 @@ def test_what_a_filter_removed_and_what_an_attempt_met(place: Gateway) -> None:
     _, answer = ask(place, model="both", models=[f"{TBANK}+status-503"], provider=wishes)
     route = answer["xrouter"]["route"]
     by_id = {one["deployment"]: one for one in route["decision"]["candidates"]}
-    assert by_id[GIGACHAT]["removed"] == {"filter": "ignore", "reason": "provider.ignore names gigachat"}
+    assert by_id[GIGACHAT]["removed"] == {"filter": "ignore", "reason": "is named by provider.ignore: gigachat"}
     assert by_id[TBANK]["place"] == 1
     _, failing = ask(place, model=f"{TBANK}+status-503", models=[GIGACHAT])
     attempts = failing["xrouter"]["route"]["attempts"]

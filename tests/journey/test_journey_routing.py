@@ -31,6 +31,7 @@ ROUTES = {
         ],
     },
     "canaried": {"models": [GIGACHAT], "canary": {"model": TBANK, "percent": 50}},
+    "polite": {"models": [GIGACHAT], "fallbacks": {"content_policy": [TBANK]}},
     "long": {"models": [TBANK], "fallbacks": {"context_length": [GIGACHAT]}},
 }
 
@@ -97,10 +98,10 @@ async def served(client: AsyncOpenAI, model: str, wishes: dict[str, Any] | None 
         ("smart:floor", None, TBANK),
         ("cheap", None, TBANK),
         ("russian", None, GIGACHAT),
-        ("smart", {"only": ["openai"]}, "503 no_route"),
-        ("smart", {"max_price": {"prompt": 0}}, "503 no_route"),
+        ("smart", {"only": ["openai"]}, "400 no_route"),
+        ("smart", {"max_price": {"prompt": 0}}, "400 no_route"),
         ("russian", {"only": ["tbank"]}, "503 no_route"),
-        ("smart", {"data_region": "eu"}, "503 no_route"),
+        ("smart", {"data_region": "eu"}, "400 no_route"),
         ("smart", {"sort": "beauty"}, "400 invalid_value"),
         ("smart", {"max_price": {"prompt": -1}}, "400 invalid_value"),
         ("smart", {"preferred_max_latency": {"p90": 0}}, "400 invalid_value"),
@@ -158,6 +159,41 @@ async def test_the_list_of_models_is_tried_with_the_wishes(client: AsyncOpenAI) 
     assert raw.parse().model == TBANK
 
 
+@pytest.mark.parametrize(
+    ("wishes", "expected"),
+    [
+        ({"ignore": ["TBank", GIGACHAT.upper()]}, None),
+        ({"ignore": ["gigachta"]}, "provider.ignore=gigachta"),
+        ({"order": ["mts", "открытый,\n"], "only": ["mts", "no/m"]}, "provider.order=??????????,provider.only=no/m"),
+        ({"quantizations": ["fp8"], "experimental": 1}, "provider.quantizations,provider.experimental"),
+        ({"quantizations": ["fp8"], "ignore": ["x"]}, "provider.quantizations,provider.ignore=x"),
+    ],
+)
+@pytest.mark.parametrize("stream", [False, True])
+async def test_what_nobody_follows_is_told(
+    client: AsyncOpenAI, wishes: dict[str, Any], expected: str | None, stream: bool
+) -> None:
+    raw = await client.chat.completions.with_raw_response.create(
+        model="smart",
+        messages=[{"role": "user", "content": "hi"}],
+        stream=stream,
+        extra_body={"provider": wishes},
+    )
+    assert raw.headers.get("x-xrouter-dropped-params") == expected
+
+
+@pytest.mark.parametrize("field", ["order", "only", "ignore"])
+async def test_a_strict_request_may_name_nobody_that_is_not_there(client: AsyncOpenAI, field: str) -> None:
+    with pytest.raises(
+        openai.BadRequestError, match=f"provider.{field}: no provider and no model is called 'gigachta'"
+    ):
+        await client.chat.completions.create(
+            model="smart",
+            messages=[{"role": "user", "content": "hi"}],
+            extra_body={"provider": {field: ["gigachat", "gigachta"], "require_parameters": True}},
+        )
+
+
 async def test_pictures_and_long_texts_go_to_who_can(client: AsyncOpenAI) -> None:
     picture = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PNG}"}}
     messages = [{"role": "user", "content": [{"type": "text", "text": "what is this?"}, picture]}]
@@ -166,6 +202,14 @@ async def test_pictures_and_long_texts_go_to_who_can(client: AsyncOpenAI) -> Non
     long = [{"role": "user", "content": "echo: " + "word " * 17_000}]
     assert await served(client, TBANK, messages=long) == "400 context_length_exceeded"
     assert await served(client, "long", messages=long) == GIGACHAT
+
+
+async def test_a_vendors_refusal_opens_who_is_kept_for_it(client: AsyncOpenAI) -> None:
+    asked = [{"role": "user", "content": "echo: forbidden topic"}]
+    assert await served(client, "polite", messages=asked) == TBANK
+    assert await served(client, "polite", {"allow_fallbacks": False}, messages=asked) == GIGACHAT
+    assert await served(client, "polite", messages=asked, stream=True) == GIGACHAT, "its text was shown"
+    assert await served(client, "polite") == GIGACHAT
 
 
 async def test_rules_hold_by_tags_and_metadata(client: AsyncOpenAI) -> None:

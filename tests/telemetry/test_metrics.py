@@ -15,6 +15,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from xrouter.core.call import State
 from xrouter.core.chat import Usage
+from xrouter.core.deployment import Deployment
+from xrouter.core.vitals import Change
 from xrouter.telemetry.metrics import Metrics
 from xrouter.telemetry.shared_dir import SharedDir, Slot, forget_the_dead
 from xrouter.telemetry.tally import Tallies
@@ -321,3 +323,19 @@ def test_a_fresh_directory_removes_those_of_killed_supervisors_only(tmp_path):
     living.remove()
     other.remove()
     assert not list(tmp_path.glob("metrics-*"))
+
+
+def test_the_account_that_is_ill_is_named():
+    metrics = Metrics(models=[MODEL])
+    sold_out = Deployment(MODEL, "gigachat", "gigachat", "GigaChat-2", account="gigachat#corp")
+    alone = Deployment(MODEL, "gigachat", "gigachat", "GigaChat-2")
+    made_up = Deployment(MODEL + "+status-500", "gigachat", "gigachat", "GigaChat-2+status-500")
+    for one in (sold_out, alone, made_up):
+        metrics.deployment_changed(Change(one, "quota_exhausted", 300.0))
+    metrics.deployment_changed(Change(alone, None, 1.0))
+    _, text = metrics.render()
+    assert value(text, "xrouter_ejected", deployment=MODEL, account="gigachat#corp") == 1
+    assert value(text, "xrouter_ejected", deployment=MODEL, account="gigachat") == 0
+    assert value(text, "xrouter_ejected", deployment="other", account="other") == 1
+    told = {"deployment": MODEL, "account": "gigachat#corp", "reason": "quota_exhausted"}
+    assert value(text, "xrouter_ejections_total", **told) == 1

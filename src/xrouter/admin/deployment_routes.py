@@ -22,6 +22,7 @@ class DeploymentRow(BaseModel):
 
     id: str
     provider: str
+    account: str = Field(description="The credential, `provider#name`; the provider where it has one only.")
     kind: str
     base_url: str | None
     state: Literal["closed", "open", "half_open"] = Field(
@@ -67,6 +68,7 @@ def _row(station: Station, clock: Clock) -> DeploymentRow:
     return DeploymentRow(
         id=deployment.id,
         provider=deployment.provider,
+        account=deployment.speaker,
         kind=deployment.kind,
         base_url=deployment.base_url or None,
         state=state.name,

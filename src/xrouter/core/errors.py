@@ -16,7 +16,7 @@ turns it into bytes.
     │   │   └── HeadersTooLarge       431
     │   ├── UnsupportedMedia          415
     │   └── RateLimited               429  a limit of the caller is used up; says whose, and when it passes
-    ├── NoRoute                       503  no deployment meets what the request or its route demands
+    ├── NoRoute                       503  no deployment meets what its route demands
     ├── Overloaded                    503  we are draining, or a queue is full
     ├── Internal                      500  our own fault
     └── UpstreamError                 a provider's fault; `provider` names it
@@ -162,8 +162,9 @@ class RateLimited(ClientError):
 
 
 class NoRoute(GatewayError):
-    """Deployments there are, but none that meets what the request or its route demands. `metadata` says for each what
-    took it out. Repeating does not help, so the client is told not to."""
+    """Deployments there are, but none that meets what the operator's route demands, be it together with the request's
+    own wishes; where these alone ask too much it is an `Invalid` with the same code. `metadata` says for each what took
+    it out. Repeating does not help, so the client is told not to."""
 
     status = 503
     type = "invalid_request_error"

@@ -67,6 +67,16 @@ class Catalog:
         assert default is not None, "else nobody is served"
         return self._group(model, default, served, strategy)
 
+    def unknown(self, names: Iterable[str]) -> frozenset[str]:
+        """Those of `names`, in lower case, that are no provider's and no model's."""
+        left = frozenset(names)
+        for found in self.served.values():
+            for one in found:
+                if not left:
+                    return left
+                left -= group.names_of(one)
+        return left
+
     def _meant(self, model: str) -> tuple[str, Strategy | None]:
         """The id, and the order that its variant asks for. What is served under the whole name has no variant."""
         return (model, None) if model in self.served else variants.split(model)

@@ -23,7 +23,7 @@ from xrouter.core.chat import (
 )
 from xrouter.core.closing import closing
 from xrouter.core.embeddings import Embeddings, EmbeddingsRequest
-from xrouter.core.errors import Invalid, ProviderTimeout, ProviderUnavailable
+from xrouter.core.errors import Invalid, ProviderRefused, ProviderTimeout, ProviderUnavailable
 from xrouter.core.images import Images, ImagesRequest
 from xrouter.core.ports import ChatProvider, EmbeddingsProvider, ImagesProvider, RerankProvider
 from xrouter.core.rerank import Ranking, RerankRequest
@@ -37,6 +37,7 @@ from xrouter.gateway.watch import Watch
 MAX_HELD_EVENTS = 256
 """Events held back before the first content; a vendor that sends more of them is broken."""
 
+_FILTERED = "content_filter"
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,39}")  # a vendor's word, about to be shown to a client
 _MAX_NAMES = 5
 
@@ -62,7 +63,7 @@ async def send(
         attempt = trials.begin(candidate)
         with trials:
             held: list[Piece] = []
-            complete = shown = apart = False  # `apart`: content that nobody can go on with
+            complete = shown = apart = filtered = False  # `apart`: content that nobody can go on with
             note_text = attempt.text.write
             async with (
                 slot.hold(attempt, gateway),
@@ -97,6 +98,9 @@ async def send(
                         if not (content or complete):
                             _check_held(held, attempt)
                             continue
+                        if attempt.finish_reason == _FILTERED and (filtered or trials.opens_for(event, broken)):
+                            filtered = True  # what is left says what it cost
+                            continue
                         shown = True
                         _show(attempt, gateway, resumes=broken is not None)
                         watch.resting = True
@@ -108,6 +112,8 @@ async def send(
                         watch.arm(due if due < call.deadline else call.deadline)
             if not complete:  # whatever the provider let pass
                 raise _truncated(attempt)
+            if filtered:
+                raise _refused(attempt)
             return
         if shown and part is None and not (complete or apart):
             broken = continuation.after(broken, attempt)
@@ -215,6 +221,16 @@ def _truncated(attempt: Attempt) -> ProviderUnavailable:
         provider=provider,
         upstream_status=attempt.upstream_status,
         code="provider_truncated",
+    )
+
+
+def _refused(attempt: Attempt) -> ProviderRefused:
+    provider = attempt.deployment.provider
+    return ProviderRefused(
+        f"{provider} does not answer this: its content filter has taken the answer away.",
+        provider=provider,
+        upstream_status=attempt.upstream_status,
+        code="content_filter",
     )
 
 

@@ -38,6 +38,9 @@ FALLBACKS: Final = "allow_fallbacks"
 CAPABILITIES: Final = frozenset({INPUTS, TOOLS, JSON_SCHEMA, CONTEXT, PARAMETERS})
 """Codes of what a deployment cannot do: the request must change. The others say that it may not."""
 
+_WISHES: Final = frozenset({ONLY, IGNORE, ORDER, MAX_PRICE})
+"""Codes of what nobody but a request can demand."""
+
 BYTES_PER_TOKEN: Final = 10
 """A token is hardly ever longer: 4 bytes are usual for English, 6 to 8 for Russian. Whoever does not fit by this count
 does not fit; an estimate of the middle (`meter.estimate_tokens`) would refuse what the vendor takes."""
@@ -45,7 +48,8 @@ does not fit; an estimate of the middle (`meter.estimate_tokens`) would refuse w
 
 class Needs(Struct, frozen=True):
     """What this call asks of a deployment. `tokens` is the least that prompt and answer can take; 0: not asked.
-    `parameters` must all be followed. `order_only`: nobody but those on `order` may serve."""
+    `parameters` must all be followed. `order_only`: nobody but those on `order` may serve. `route_regions` and
+    `route_tags` are what the route demands by itself."""
 
     inputs: frozenset[str] = TEXT
     tools: bool = False
@@ -59,6 +63,8 @@ class Needs(Struct, frozen=True):
     order_only: tuple[str, ...] = ()
     max_price: tuple[tuple[str, Decimal], ...] = ()
     now: float = 0.0
+    route_regions: frozenset[str] | None = None
+    route_tags: frozenset[str] = frozenset()
 
 
 def fits_all(request: Request, group: Group) -> bool:
@@ -90,7 +96,7 @@ def needs(
     any candidate is known to have."""
     wishes = NOTHING if call is None or call.preferences is None else call.preferences
     strict = (call is not None and call.strict) or bool(wishes.require_parameters)
-    wished = wishes.regions
+    wished, route_regions = wishes.regions, regions
     if wished is not None:
         regions = wished if regions is None else regions & wished
     chat = isinstance(request, ChatRequest)
@@ -107,6 +113,8 @@ def needs(
         order_only=lower(wishes.order) if wishes.allow_fallbacks is False else (),
         max_price=_most(wishes.max_price),
         now=0.0 if call is None else call.started_at,
+        route_regions=route_regions,
+        route_tags=tags,
     )
 
 
@@ -124,11 +132,19 @@ def keep(candidates: Iterable[Candidate], wanted: Needs, trace: Trace | None) ->
             words = look(candidate, wanted)
             if words is not None:
                 if trace is not None:
-                    trace.remove(candidate, code, words)
+                    trace.remove(candidate, code, words, wished=_only_wished(candidate, code, wanted))
                 break
         else:
             kept.append(candidate)
     return kept
+
+
+def _only_wished(candidate: Candidate, code: str, wanted: Needs) -> bool:
+    """Is it the request's own wish that takes it out, which its route alone would not?"""
+    deployment = candidate.deployment
+    if code == REGION:
+        return wanted.route_regions is None or deployment.region in wanted.route_regions
+    return code in _WISHES or (code == TAGS and wanted.route_tags <= deployment.tags)
 
 
 def lower(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -199,7 +215,7 @@ def _only(candidate: Candidate, wanted: Needs) -> str | None:
 def _ignore(candidate: Candidate, wanted: Needs) -> str | None:
     if candidate.names.isdisjoint(wanted.ignore):
         return None
-    return f"provider.ignore names {next(name for name in wanted.ignore if name in candidate.names)[:100]}"
+    return f"is named by provider.ignore: {next(name for name in wanted.ignore if name in candidate.names)[:100]}"
 
 
 def _order(candidate: Candidate, wanted: Needs) -> str | None:

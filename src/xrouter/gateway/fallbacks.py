@@ -35,9 +35,6 @@ def further(
     """What the route of `failed` opens after a failure of the class `kind`, in the order of the file: under the name
     that the client asked for, through every filter that its own candidates went through. Whom the key may not use, who
     cannot do it and who is ejected is left out. Who was tried already may be among them."""
-    wishes = call.preferences
-    if wishes is not None and wishes.allow_fallbacks is False and not wishes.order:
-        return ()
     policy = failed.policy
     rule = rules.first(policy.rules, call.request, call) if policy.rules else None
     policy = policy if rule is None else rules.changed(policy, rule)
@@ -54,8 +51,10 @@ def opened(
     health: Health,
     trace: Trace | None,
 ) -> list[Candidate]:
-    """The same before anybody failed."""
+    """The same before anybody failed. Nobody where the client wants no fallbacks, whoever else is on its `order`."""
     found: list[Candidate] = []
+    if call is not None and call.preferences is not None and call.preferences.allow_fallbacks is False:
+        return found
     now = 0.0 if call is None else call.started
     for model in policy.fallbacks.get(kind, ()):
         group = catalog.group(model, request.operation)

@@ -34,18 +34,21 @@ class Group(Struct, frozen=True, eq=False):
 
 def make(name: str, base: str, policy: Policy, source: tuple[Deployment, ...]) -> Group:
     """The group of `name`. `source` holds every deployment that its policy names, in the order of the file."""
+    firsts: dict[str, int] = {}
+    for place, deployment in enumerate(source):
+        firsts.setdefault(plain_id(deployment), place)
     every = [
         Candidate(
             model=name,
             deployment=one,
             policy=policy,
             weight=policy.weights.get(plain_id(one), 1.0),
-            place=place,
-            mark=draws.digest(one.key),
-            names=frozenset({one.provider, plain_id(one).lower()}),
+            place=firsts[plain_id(one)],
+            mark=draws.digest(source[firsts[plain_id(one)]].key),
+            names=names_of(one),
             rub=(0.0, 0.0) if one.price is None else rub_per_1m(one.price),
         )
-        for place, one in enumerate(source)
+        for one in source
     ]
     led: dict[str, tuple[Candidate, ...]] = {}
     for one in every:
@@ -73,6 +76,11 @@ def rub_per_1m(price: Price) -> tuple[float, float]:
 def plain_id(deployment: Deployment) -> str:
     """Its id without a simulated fault."""
     return deployment.id if "+" not in deployment.upstream_model else deployment.id.partition("+")[0]
+
+
+def names_of(deployment: Deployment) -> frozenset[str]:
+    """What a request's `provider` may call it by, in lower case."""
+    return frozenset({deployment.provider, plain_id(deployment).lower()})
 
 
 def _serving(candidates: Iterable[Candidate], operation: Operation) -> tuple[Candidate, ...]:

@@ -38,8 +38,8 @@ def plan(
     usually are. `seed` is the call's own where none is given. `trace` is filled with how the plan came about.
 
     Raises `NotFound` for an unknown model, in whichever of the two fields it stands, `Invalid` where none of the
-    known ones can do it, `Forbidden` where the key may use none of them, and `NoRoute` where the request or its route
-    demands what none of them meets.
+    known ones can do it or the request demands what none of them meets, `Forbidden` where the key may use none of them,
+    and `NoRoute` where its route demands that.
     """
     if trace is None and not request.models and (call is None or _asks_nothing(call)):
         group = catalog.group(request.model, request.operation)

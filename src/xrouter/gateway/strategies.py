@@ -3,6 +3,9 @@
 Each gives all of its candidates back. Smaller terms go first unless a strategy says otherwise; what ties stays in the
 order of the file. What is unknown of a deployment is taken to be as usual in its group (the median): it is neither
 flooded nor starved.
+
+Chance chooses among models: those of one model, each with another credential, draw the same number (`Candidate.place`)
+and stand together; `gateway/rotation.py` says which of them is asked.
 """
 
 from collections.abc import Callable, Mapping
@@ -101,11 +104,12 @@ def _sticky(candidates: list[Candidate], situation: Situation) -> list[Candidate
 
 
 def _least_busy(candidates: list[Candidate], situation: Situation) -> list[Candidate]:
-    """The fewest running attempts for its weight; equally busy ones by chance."""
+    """The model with the fewest running attempts for its weight; equally busy ones by chance."""
     health, seed, trace = situation.health, situation.seed, situation.trace
+    running = _running(candidates, [health.of(candidate.deployment) for candidate in candidates])
     scored: list[tuple[float, float, int, Candidate]] = []
     for place, candidate in enumerate(candidates):
-        busy = health.of(candidate.deployment).in_flight / candidate.weight
+        busy = running[candidate.place] / candidate.weight
         drawn = draws.uniform(seed, candidate.place)
         scored.append((busy, drawn, place, candidate))
         if trace is not None:
@@ -114,34 +118,56 @@ def _least_busy(candidates: list[Candidate], situation: Situation) -> list[Candi
     return [candidate for _, _, _, candidate in scored]
 
 
+def _running(candidates: list[Candidate], found: list[Vitals]) -> dict[int, int]:
+    """The running attempts of each model, by its place."""
+    running: dict[int, int] = {}
+    for candidate, vitals in zip(candidates, found, strict=True):
+        running[candidate.place] = running.get(candidate.place, 0) + vitals.in_flight
+    return running
+
+
 def _fastest(candidates: list[Candidate], situation: Situation) -> list[Candidate]:
-    """Of two chosen by chance the one with the lower peak-EWMA x (running attempts + 1) / weight; then the others,
-    the lowest first."""
+    """Of two models chosen by chance the one with the lower peak-EWMA x (running attempts + 1) / weight; then the
+    others, the lowest first. A model costs what its cheapest deployment does."""
     costs = _costs(candidates, situation)
-    count, seed = len(candidates), situation.seed
-    one = int(draws.uniform(seed, 0) * count) % count
-    other = int(draws.uniform(seed, 1) * (count - 1)) % (count - 1)
-    other += other >= one
-    chosen = one if costs[one] <= costs[other] else other
+    models: dict[int, float] = {}
+    for candidate, cost in zip(candidates, costs, strict=True):
+        models[candidate.place] = min(cost, models.get(candidate.place, inf))
+    places, seed = [*models], situation.seed
+    count = len(places)
+    one = other = places[0]
+    if count > 1:
+        first = int(draws.uniform(seed, 0) * count) % count
+        second = int(draws.uniform(seed, 1) * (count - 1)) % (count - 1)
+        one, other = places[first], places[second + (second >= first)]
+    chosen = one if models[one] <= models[other] else other
     if situation.trace is not None:
-        for place, candidate in enumerate(candidates):
-            situation.trace.score(candidate, cost=costs[place], compared=place in (one, other))
-    rest = sorted((cost, place) for place, cost in enumerate(costs) if place != chosen)
-    return [candidates[chosen], *[candidates[place] for _, place in rest]]
+        for candidate, cost in zip(candidates, costs, strict=True):
+            situation.trace.score(candidate, cost=cost, compared=candidate.place in (one, other))
+    scored: list[tuple[bool, float, int, float, int, Candidate]] = []
+    for number, (candidate, cost) in enumerate(zip(candidates, costs, strict=True)):
+        model = candidate.place
+        scored.append((model != chosen, models[model], model, cost, number, candidate))
+    scored.sort()
+    return [candidate for *_, candidate in scored]
 
 
 def _costs(candidates: list[Candidate], situation: Situation) -> list[float]:
+    """What each costs: its own speed, under the load of its model."""
     health, now = situation.health, situation.now
     found = [health.of(candidate.deployment) for candidate in candidates]
     speeds = [_ttft_s(vitals, now) for vitals in found]
-    usual = _usual(speeds, 1.0)
+    usual, running = _usual(speeds, 1.0), _running(candidates, found)
     costs: list[float] = []
-    for candidate, vitals, speed in zip(candidates, found, speeds, strict=True):
-        costs.append((usual if speed is None else speed) * (vitals.in_flight + 1) / candidate.weight)
+    for candidate, speed in zip(candidates, speeds, strict=True):
+        costs.append((usual if speed is None else speed) * (running[candidate.place] + 1) / candidate.weight)
     if situation.trace is not None:
-        for candidate, vitals, speed in zip(candidates, found, speeds, strict=True):
+        for candidate, speed in zip(candidates, speeds, strict=True):
             situation.trace.score(
-                candidate, ttft_s=usual if speed is None else speed, in_flight=vitals.in_flight, weight=candidate.weight
+                candidate,
+                ttft_s=usual if speed is None else speed,
+                in_flight=running[candidate.place],
+                weight=candidate.weight,
             )
     return costs
 

@@ -11,11 +11,13 @@ from xrouter.gateway.candidate import Candidate
 
 
 class Removed(Struct, frozen=True, eq=False):
-    """A candidate that a filter took out: `code` is the filter's (`gateway/eligibility.py`), `words` say why."""
+    """A candidate that a filter took out: `code` is the filter's (`gateway/eligibility.py`), `words` say why. `wished`:
+    nothing but the request's own wishes demands it, neither the route nor the key."""
 
     candidate: Candidate
     code: str
     words: str
+    wished: bool = False
 
 
 class Trace(Struct, eq=False):
@@ -34,8 +36,8 @@ class Trace(Struct, eq=False):
     panic: bool = False
     tokens: tuple[int, int] | None = None
 
-    def remove(self, candidate: Candidate, code: str, words: str) -> None:
-        self.removed.append(Removed(candidate, code, words))
+    def remove(self, candidate: Candidate, code: str, words: str, *, wished: bool = False) -> None:
+        self.removed.append(Removed(candidate, code, words, wished))
 
     def score(self, candidate: Candidate, **terms: Any) -> None:
         """What it was compared by; smaller is better where nothing else is said."""

@@ -3,9 +3,12 @@
 import asyncio
 from types import TracebackType
 
-from xrouter.core.call import Attempt, Call, Phase, Request
+from xrouter.core.call import Attempt, Call, Phase, Piece, Request
+from xrouter.core.chat import Answer, ChatRequest
 from xrouter.core.errors import Invalid, UpstreamError
+from xrouter.core.policy import CONTENT_POLICY
 from xrouter.gateway import fallbacks, record, retry
+from xrouter.gateway.continuation import Broken
 from xrouter.gateway.gateway import Gateway
 from xrouter.gateway.group import plain_id
 from xrouter.gateway.route import Candidate
@@ -104,11 +107,32 @@ class Trials:
             self._allowed = (*self._opened(error), *self._allowed)
         return True
 
+    def opens_for(self, event: Piece, broken: Broken | None) -> bool:
+        """`event` completes an answer that the vendor's content filter has taken away, and nothing of it was shown: has
+        the route kept somebody for that, who does well at present and could still be asked? Else the client gets the
+        refusal as an answer, which it is. Not where a choice came through, nor for the end of an answer that is
+        `broken`."""
+        if not self._candidate.policy.fallbacks.get(CONTENT_POLICY) or self._beside or broken is not None:
+            return False
+        request = self._attempt.request
+        if isinstance(event, Answer):
+            if any(choice.finish_reason != "content_filter" for choice in event.choices):
+                return False
+        elif type(request) is not ChatRequest or (request.field("n") or 1) > 1:
+            return False
+        now, health = self._gateway.clock.monotonic(), self._gateway.health
+        remaining_s = self._call.deadline - now
+        return self._made + 1 < retry.MAX_ATTEMPTS and any(
+            health.of(one.deployment).failures == 0 and self._in_time(one, remaining_s)
+            for one in self._kept_for(CONTENT_POLICY)
+        )
+
     def _opened(self, error: UpstreamError | Invalid) -> tuple[Candidate, ...]:
         """Whom the route keeps for failures of this class, as far as they were not tried."""
         kind = fallbacks.class_of(error)
-        if kind is None:
-            return ()
+        return () if kind is None else self._kept_for(kind)
+
+    def _kept_for(self, kind: str) -> tuple[Candidate, ...]:
         tried = {one.deployment.key for one in self._tries}
         found = fallbacks.further(self._call, self._candidate, kind, self._gateway.catalog, self._gateway.health)
         return tuple(one for one in found if one.deployment.key not in tried)

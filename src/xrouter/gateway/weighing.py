@@ -318,6 +318,11 @@ def _cannot(request: Request, served: list[Deployment], catalog: Catalog) -> Inv
 
 def _error(request: Request, removed: list[Removed]) -> GatewayError:
     """Why nobody is left, in words for whoever asked."""
+    # A model with several credentials is told once where the same took all of them out.
+    each: dict[tuple[str, str, str], Removed] = {}
+    for one in removed:
+        each.setdefault((one.candidate.deployment.id, one.code, one.words), one)
+    removed = [*each.values()]
     account = [{"model": one.candidate.deployment.id, "filter": one.code, "reason": one.words} for one in removed]
     codes = {one.code for one in removed}
     told = "; ".join(f"{one.candidate.deployment.id} {one.words}" for one in removed[:_MOST_NAMES])
@@ -325,9 +330,10 @@ def _error(request: Request, removed: list[Removed]) -> GatewayError:
         told += f"; and {len(removed) - _MOST_NAMES} more"
     metadata = {"removed": account}
     if not codes <= eligibility.CAPABILITIES:
-        return NoRoute(
-            f"No deployment of '{request.model[:200]}' meets what is demanded of its route: {told}.", metadata=metadata
-        )
+        message = f"No deployment of '{request.model[:200]}' meets what is demanded of its route: {told}."
+        if all(one.wished or one.code in eligibility.CAPABILITIES for one in removed):
+            return Invalid(message, code=NoRoute.default_code, param="provider", metadata=metadata)
+        return NoRoute(message, metadata=metadata)
     if codes == {eligibility.PARAMETERS}:
         words = removed[0].words
         return Invalid(

@@ -26,7 +26,7 @@ answer has fewer than K chunks, the fault strikes before the finish.
     huge-line            one line of 10 MB
     no-usage             no token counts
     wrong-usage          negative and 10^18
-    slow-K               K ms between chunks; not streamed: that long for the whole
+    slow-K               K ms between chunks; not streamed: K ms for each chunk that it would have had, before the whole
 """
 
 import re

@@ -231,13 +231,13 @@ class Metrics:
         self._ejections = Counter(
             "xrouter_ejections",
             "Times a deployment was taken out of service, by why. One that goes on failing counts once.",
-            ["deployment", "reason"],
+            ["deployment", "account", "reason"],
             registry=registry,
         )
         self._ejected = Gauge(
             "xrouter_ejected",
             "Processes that send a deployment no traffic, or one call at a time.",
-            ["deployment"],
+            ["deployment", "account"],
             registry=registry,
             multiprocess_mode="livesum",
         )
@@ -310,14 +310,14 @@ class Metrics:
 
     def deployment_changed(self, change: Change) -> None:
         """A deployment was ejected, or serves again."""
-        deployment = change.deployment.id
+        deployment, account = change.deployment.id, change.deployment.speaker
         if deployment not in self._models:
-            deployment = OTHER
+            deployment = account = OTHER
         if change.reason is None:
-            self._ejected.labels(deployment).dec()
+            self._ejected.labels(deployment, account).dec()
         else:
-            self._ejected.labels(deployment).inc()
-            self._ejections.labels(deployment, change.reason).inc()
+            self._ejected.labels(deployment, account).inc()
+            self._ejections.labels(deployment, account, change.reason).inc()
 
     def request_refused(self, dialect: str, status: int, code: str | None) -> None:
         found = self._calls.get((dialect, NONE, status, code))

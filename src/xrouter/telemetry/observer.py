@@ -26,13 +26,17 @@ class Observer:
     def deployment_changed(self, change: Change) -> None:
         """One line for each episode, however long it lasts and however often it is ejected in it."""
         self._metrics.deployment_changed(change)
-        name = change.deployment.id
+        name, account = change.deployment.id, change.deployment.speaker
         if change.reason is None:
-            _log.info("deployment serves again", deployment=name, after_s=round(change.seconds, 1))
+            _log.info("deployment serves again", deployment=name, account=account, after_s=round(change.seconds, 1))
         else:
-            lasts_s = round(change.seconds, 1)
             _log.warning(
-                "deployment ejected", deployment=name, why=change.reason, for_s=lasts_s, told_by_others=change.adopted
+                "deployment ejected",
+                deployment=name,
+                account=account,
+                why=change.reason,
+                for_s=round(change.seconds, 1),
+                told_by_others=change.adopted,
             )
 
     def call_ended(

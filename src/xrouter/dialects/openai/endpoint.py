@@ -19,6 +19,7 @@ from xrouter.core.preferences import Preferences
 from xrouter.dialects import end_user, explain, tags
 from xrouter.dialects.exchange import JSON, Exchange, Silence
 from xrouter.dialects.limits import Limits
+from xrouter.dialects.openai import unheeded
 from xrouter.edge import body as request_body
 from xrouter.gateway import meter, pipeline
 from xrouter.gateway.gateway import Gateway
@@ -101,6 +102,9 @@ class Endpoint:
         started = clock.monotonic()
         plain = _WISHES.isdisjoint(exchange.headers)
         wishes = asked.preferences
+        strict = bool(wishes and wishes.require_parameters) or (not plain and _is(exchange, _STRICT, False))
+        if strict and wishes is not None:
+            unheeded.check(wishes, self._gateway.catalog)
         return Call(
             id=f"{self._form.prefix}-{exchange.id}",
             request=asked.request,
@@ -111,7 +115,7 @@ class Endpoint:
             timeout_s=None if plain else _timeout_s(exchange, asked.request.stream),
             client_request_id=None if plain else _client_request_id(exchange),
             dialect=self._form.dialect,
-            strict=bool(wishes and wishes.require_parameters) or (not plain and _is(exchange, _STRICT, False)),
+            strict=strict,
             may_continue=plain or _is(exchange, _CONTINUE, True),
             end_user=self._end_user(exchange, caller, asked.request),
             tags=() if plain else tags.named(exchange),
@@ -167,8 +171,10 @@ class Endpoint:
         ]
         if call.explanation is not None:
             headers.append((explain.SHORT, explain.short(call)))
-        if served.dropped:
-            headers.append((b"x-xrouter-dropped-params", ",".join(served.dropped).encode()))
+        if served.dropped or call.preferences is not None:
+            dropped = unheeded.told(call, served.dropped, self._gateway.catalog)
+            if dropped:
+                headers.append((b"x-xrouter-dropped-params", ",".join(dropped).encode()))
         if call.hold is not None:
             headers += call.hold.headers()
         if served.clamped:

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from xrouter.core.errors import GatewayError, UpstreamError
+from xrouter.core.errors import GatewayError, NoRoute, UpstreamError
 from xrouter.dialects.openai import problems
 
 # OpenRouter's own vocabulary (SDK 1.3.84, APIErrorType) by our code, else by our status.
@@ -16,7 +16,6 @@ _TYPE_BY_CODE = {
     "context_length_exceeded": "context_length_exceeded",
     "provider_rate_limited": "rate_limit_exceeded",
     "provider_quota_exhausted": "payment_required",
-    "no_route": "provider_unavailable",
 }
 _TYPE_BY_STATUS = {
     400: "invalid_request",
@@ -44,6 +43,8 @@ def fields(error: GatewayError, request_id: str) -> dict[str, Any]:
     kind = _TYPE_BY_CODE.get(error.code or "") or _TYPE_BY_STATUS.get(status, "server")
     found["code"] = status
     found["metadata"] |= {"code": error.code, "error_type": kind}
+    if isinstance(error, NoRoute):
+        found["metadata"]["error_type"] = "provider_unavailable"
     if isinstance(error, UpstreamError):
         found["metadata"] |= {"provider_name": error.provider, "raw": error.message}
     return found
