@@ -80,6 +80,7 @@ def place(vendors: Simulators, tmp_path_factory: pytest.TempPathFactory) -> Iter
     config["providers"] |= {
         "pers": account(vendors.url, "pers-one", "GIGACHAT_API_PERS"),
         "fresh": account(vendors.url, "fresh"),
+        "barred": account(vendors.url, "barred"),  # a refused login takes the whole account out for minutes
         "second": account(vendors.url, "second") | {"options": {"contract": "v2"}},
     }
     with gateway(tmp_path_factory.mktemp("place"), config, environment=ENVIRONMENT) as running:

@@ -86,7 +86,7 @@ async def _login(subject: str, provider: ProviderSettings, vendor: Any) -> list[
         mend = getattr(providers.load(provider.kind), "LOGIN", _LOGIN)
         return [failed(subject, "login", error.message, mend)]
     except UpstreamError as error:
-        if error.upstream_status in (404, 405, 501):  # it let us in, and has no such list
+        if error.upstream_status in (404, 405, 501, 506):  # it let us in, and has no such list
             return [
                 skipped(subject, "login", f"{error.message}: this server lists no models, and nothing else was sent")
             ]
