@@ -146,6 +146,8 @@ async def test_fallbacks_stay_within_what_was_asked_for(client: AsyncOpenAI, ven
     vendors.control("faults", model="t-pro-it-2.1", fault="status-503")
     assert await served(client, "smart", {"order": ["tbank"]}) == GIGACHAT
     assert await served(client, "smart", {"order": ["tbank"], "allow_fallbacks": False}) == "502 provider_unavailable"
+    vendors.control("reset")
+    assert await served(client, TBANK) == TBANK  # whose last attempt failed is asked as far as the budget goes
 
 
 async def test_the_list_of_models_is_tried_with_the_wishes(client: AsyncOpenAI) -> None:
