@@ -128,7 +128,6 @@ async def test_what_waiting_cannot_mend_is_told_apart(own_postgres: PostgresServ
     for wrong in (
         url.replace(password, "wrong"),
         url.replace("/postgres", "/nothing"),
-        url + "?nonsense=1",
     ):
         database = open_database(wrong)
         error, _ = await _refused(database)
