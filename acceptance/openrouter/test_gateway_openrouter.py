@@ -161,7 +161,8 @@ def generation(call_id: str) -> Any:
 
 @pytest.mark.parametrize("wishes", [{"only": ["openai"]}, {"max_price": {"prompt": "0"}}, {"data_collection": "deny"}])
 def test_nobody_meets_the_preferences(client: OpenRouter, wishes: Any) -> None:
-    with pytest.raises(errors.ServiceUnavailableResponseError, match="No deployment of 'routed' meets"):
+    """A 400: after a 503 this SDK would ask the same for minutes."""
+    with pytest.raises(errors.BadRequestResponseError, match="No deployment of 'routed' meets"):
         client.chat.send(model="routed", messages=ask("hi"), provider=wishes)
 
 
