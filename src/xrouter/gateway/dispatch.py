@@ -56,7 +56,8 @@ async def send(
 
     One generator for all of it, because it runs for every event.
     """
-    trials, streaming, clock = Trials(call, plan, gateway, part, beside=beside), call.request.stream, gateway.clock
+    trials, streaming = Trials(call, plan, gateway, part, beside=beside), call.request.stream
+    monotonic, deadline = gateway.clock.monotonic, call.deadline
     candidate: Candidate | None = plan[0]
     broken: Broken | None = None
     while candidate is not None:
@@ -64,7 +65,7 @@ async def send(
         with trials:
             held: list[Piece] = []
             complete = shown = apart = filtered = False  # `apart`: content that nobody can go on with
-            note_text = attempt.text.write
+            note_text, idle_s = attempt.text.write, attempt.deployment.timeouts.idle_s
             async with (
                 slot.hold(attempt, gateway),
                 (watch := Watch(trials.due(), partial(_timed_out, attempt, gateway))),
@@ -108,8 +109,13 @@ async def send(
                             yield early
                     watch.resting = False
                     if content and streaming:
-                        due = clock.monotonic() + attempt.deployment.timeouts.idle_s
-                        watch.arm(due if due < call.deadline else call.deadline)
+                        due = monotonic() + idle_s
+                        if due > deadline:
+                            due = deadline
+                        if due < watch.due:
+                            watch.arm(due)
+                        else:  # nearly always
+                            watch.due = due
             if not complete:  # whatever the provider let pass
                 raise _truncated(attempt)
             if filtered:
