@@ -189,26 +189,26 @@ def _usual(known: list[float | None], otherwise: float) -> float:
 
 def _latency(candidates: list[Candidate], situation: Situation) -> list[Candidate]:
     """The shortest time to the first content, without any balancing of load."""
-    health, trace = situation.health, situation.trace
-    known = [health.of(candidate.deployment).ttft_s for candidate in candidates]
-    usual = _usual(known, 0.0)
-    terms = [usual if one is None else one for one in known]
-    if trace is not None:
-        for candidate, term in zip(candidates, terms, strict=True):
-            trace.score(candidate, ttft_s=term)
-    return _in_order([(term, place, one) for place, (term, one) in enumerate(zip(terms, candidates, strict=True))])
+    return _by_figure(candidates, situation, "ttft_s", 1.0)
 
 
 def _throughput(candidates: list[Candidate], situation: Situation) -> list[Candidate]:
     """The most output tokens a second."""
+    return _by_figure(candidates, situation, "tokens_per_s", -1.0)
+
+
+def _by_figure(candidates: list[Candidate], situation: Situation, name: str, sign: float) -> list[Candidate]:
+    """By one figure of their vitals: the least first, or the most where `sign` is negative."""
     health, trace = situation.health, situation.trace
-    known = [health.of(candidate.deployment).tokens_per_s for candidate in candidates]
+    known: list[float | None] = [getattr(health.of(candidate.deployment), name) for candidate in candidates]
     usual = _usual(known, 0.0)
     terms = [usual if one is None else one for one in known]
     if trace is not None:
         for candidate, term in zip(candidates, terms, strict=True):
-            trace.score(candidate, tokens_per_s=term)
-    return _in_order([(-term, place, one) for place, (term, one) in enumerate(zip(terms, candidates, strict=True))])
+            trace.score(candidate, **{name: term})
+    return _in_order(
+        [(sign * term, place, one) for place, (term, one) in enumerate(zip(terms, candidates, strict=True))]
+    )
 
 
 # ── by price ─────────────────────────────────────────────────────────────────────────────────────────────
